@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 KINDS = ("cpu", "cuda", "mps", "xpu")
 STREAMED = ("cuda", "xpu")  # cards that copy from pinned memory while they compute
-_NAME = re.compile(rf"({'|'.join(KINDS)})(:\d+)?")
+_NAME = re.compile(rf"cpu|(?:{'|'.join(KINDS[1:])})(?::(?:0|[1-9][0-9]?))?")
 _CHOICES = '"auto", "cpu", "cuda", "cuda:1", "mps" or "xpu"'
 
 

@@ -77,7 +77,7 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL:
             raise SpaceError(path) from error
-        if error.filename is None:
+        if error.errno is not None and error.filename is None:  # else its text is all that it says
             error.filename = str(path)
         raise
 

@@ -59,7 +59,22 @@ def test_torchs_names_are_read(name: str) -> None:
     assert parse_base({"folder": "base", "device": name}).device == name
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "CUDA", "meta", "cuda:1:2", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpu",
+        "cuda:",
+        "cuda:-1",
+        "CUDA",
+        "meta",
+        "cuda:1:2",
+        "",
+        "cpu:5",
+        "cuda:01",
+        "cuda:\N{ARABIC-INDIC DIGIT SIX}",
+        "cuda:999",
+    ],
+)
 def test_another_name_is_refused_with_those_that_work(name: str) -> None:
     with pytest.raises(InputError, match=r'base\.device: .*write "auto", "cpu", "cuda"'):
         parse_base({"folder": "base", "device": name})

@@ -60,12 +60,12 @@ def test_what_cannot_be_left_out_is_refused(
 
 
 def evaluation(leaving: Leaving, moved: dict[str, float], noise: float) -> Evaluation:
-    """Casts: 3 everywhere but for what leaving out moves, with noise that a whole training
+    """Casts: 6 everywhere but for what leaving out moves, with noise that a whole training
     shares."""
     models = []
     for name in [*leaving.full, *leaving.without.values()]:
         rng = generator(len(models), "cast")
-        values = 3 + moved.get(name, 0.0) + noise * rng.normal() + 0.3 * rng.normal(size=24)
+        values = 6 + moved.get(name, 0.0) + noise * rng.normal() + 0.3 * rng.normal(size=24)
         per_prompt = {f"p{i}": float(v) for i, v in enumerate(values)}
         models.append(made_up.model(f"{name}@40", {"colour_cast": per_prompt}))
     return made_up.evaluation(models)
@@ -73,7 +73,7 @@ def evaluation(leaving: Leaving, moved: dict[str, float], noise: float) -> Evalu
 
 def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Path) -> None:
     axis = AXES["colour_cast"][0]
-    told = evaluation(leaving, {leaving.without["backgwa_additional"]: -2.5}, noise=0.1)
+    told = evaluation(leaving, {leaving.without["backgwa_additional"]: -5.5}, noise=0.1)
     found = effects(told, leaving)
     assert {one.subset: one.outcome for one in found} == {
         "backgwa_base": "open",
@@ -82,7 +82,7 @@ def test_a_subset_that_makes_the_yellow_is_found(leaving: Leaving, tmp_path: Pat
         "others": "open",
     }
     harm = next(one for one in found if one.outcome == "harms")
-    assert harm.effect.value * axis.fault == pytest.approx(-2.5, abs=0.4) and harm.floor < abs(
+    assert harm.effect.value * axis.fault == pytest.approx(-5.5, abs=0.4) and harm.floor < abs(
         harm.effect.value
     )
     axes = [axis]

@@ -72,8 +72,8 @@ def with_setting(text: str, stage: str, name: str, value: str) -> str:
     Comments and order stay. Raises InputError for a stage that is not there, and for a value that
     is no TOML."""
     table = _parsed(text)
-    stages = table.get("stages", {})
-    if stage not in stages:
+    stages = table.get("stages")
+    if not isinstance(stages, dict) or not isinstance(stages.get(stage), dict):
         raise InputError("stages", stage, "is not in the recipe")
     if not value.strip():
         stages[stage].pop(name, None)
@@ -109,12 +109,14 @@ def _parsed(text: str) -> Any:
 def settings_text(text: str) -> dict[str, dict[str, str]]:
     """Stage → its settings as TOML values, as the text gives them."""
     try:
-        table: Any = tomlkit.parse(text)
+        stages = tomlkit.parse(text).get("stages")
     except TOMLKitError:
+        return {}
+    if not isinstance(stages, dict):
         return {}
     return {
         name: {key: tomlkit.item(value).as_string() for key, value in rows.items() if key != "do"}
-        for name, rows in table.get("stages", {}).items()
+        for name, rows in stages.items()
         if isinstance(rows, dict)
     }
 

@@ -38,7 +38,7 @@ class Effect:
 
     It is the mean over the whole trainings, and `p` that of the one which differs least, by the
     verdict's test, adjusted over subsets and axes (Holm); `floor` is how far a twin lies from the
-    others of its kind, at most.
+    others of its kind, at most, or the axis' margin where that is more.
     """
 
     subset: str
@@ -49,7 +49,8 @@ class Effect:
 
     @property
     def outcome(self) -> Literal["helps", "harms", "open"]:
-        if self.p >= LEVEL or abs(self.effect.value) <= self.floor:
+        apart = self.effect.low * self.effect.high > 0
+        if self.p >= LEVEL or not apart or abs(self.effect.value) <= self.floor:
             return "open"
         return "helps" if self.effect.value > 0 else "harms"
 
@@ -170,7 +171,8 @@ def _floor(evaluation: Evaluation, axis: str, whole: Sequence[EvaluatedModel]) -
             return None
         mean = sum(row.gain for row in rows) / len(rows)
         farthest = max(farthest, abs(mean) / evaluation.axes[axis].fault)
-    return farthest
+    one_axis = evaluation.axes[axis]
+    return max(farthest, one_axis.margin / one_axis.fault)  # one or two twins may lie close by luck
 
 
 def _stage(recipe: Recipe, verb: str, name: str | None) -> str:

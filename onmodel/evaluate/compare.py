@@ -106,16 +106,25 @@ class Comparison:
         half = (self.high - self.low) / 2
         far = abs(self.gain) >= self.axis.margin
         needed = POWER * abs(self.gain) if far else self.axis.margin - abs(self.gain)
-        if needed <= 0 or not math.isfinite(half):
+        if self.within_training or needed <= 0 or not math.isfinite(half):
             return None
         more = max(1, math.ceil(self.n * (half / needed) ** 2) - self.n)
         return more if more <= MOST_PROMPTS else None
+
+    @property
+    def within_training(self) -> bool:
+        """Whether a difference is there that a person may notice, but no larger than what another
+        training brings: more prompts say nothing more about the data."""
+        apart = self.low * self.high > 0
+        return apart and self.axis.noticed <= abs(self.gain) < self.axis.margin
 
     @property
     def settled_by(self) -> str:
         """What would settle an open comparison, in words."""
         if not self.tested:
             return "measure again to test it: the file is of an older version"
+        if self.within_training:
+            return f"{self.change}, within what another training changes; train again to settle it"
         few = 0 < 2 * self.n < self.prompts
         shown = f"{self.n} of {self.prompts} prompts show it; " if few else ""
         if self.last:
@@ -206,14 +215,15 @@ def decide_pairs(evaluation: Evaluation, rows: Pairs) -> dict[tuple[str, str], l
 
 
 def first_look(stage: str, evaluation: Evaluation) -> FirstLook:
-    """What the evaluation of a stage says of its last model on the declared questions."""
-    shown = evaluation.names[-1]
-    found = [
-        Declared(one.axis.id, shown, other, one.outcome, one.p)
-        for other, row in compare_declared(evaluation, shown).items()
-        for one in row
-        if one.axis.id in evaluation.questions and one.outcome != UNAVAILABLE
-    ]
+    """What the evaluation of a stage says of each of its models on the declared questions. Open are
+    those of its last one."""
+    found = []
+    for shown in evaluation.names:
+        for other, row in compare_declared(evaluation, shown).items():
+            for one in row:
+                if one.axis.id in evaluation.questions and one.outcome != UNAVAILABLE:
+                    settles = shown == evaluation.names[-1] and not one.within_training
+                    found.append(Declared(one.axis.id, shown, other, one.outcome, one.p, settles))
     return FirstLook(stage, evaluation.signature, len(evaluation.plan.prompts), found)
 
 
@@ -257,7 +267,7 @@ def compare_measured(
     if axis.id not in JOININGS:
         return _plain(axis, against.name, ours, theirs)
     found = _untested(axis, against.name, ours, theirs)
-    if found.outcome == UNAVAILABLE or not readable(axis, shared_tables, model, against):
+    if not readable(axis, shared_tables, model, against):
         return replace(found, p=1.0, least=1.0, tested=False)
     shared = {name: np.array(table) for name, table in shared_tables[axis.id].items()}
     a, b = (np.array(one.rows[axis.id], dtype=float) for one in (model, against))
@@ -269,8 +279,6 @@ def compare_results(axis: Axis, ours: AxisResult, theirs: AxisResult) -> Compari
     if ours.joint is None or theirs.joint is None:
         return _plain(axis, "", ours.per_prompt, theirs.per_prompt)
     found = _untested(axis, "", ours.per_prompt, theirs.per_prompt)
-    if found.outcome == UNAVAILABLE:
-        return found
     return compare_rows(found, ours.joint.rows, theirs.joint.rows, ours.joint.shared)
 
 
@@ -316,16 +324,29 @@ def compare_rows(
     found: Comparison, ours_pk: np.ndarray, theirs_pk: np.ndarray, shared: Shared
 ) -> Comparison:
     """The comparison of a joint axis with its gain, interval and p: prompts are resampled and
-    swapped, and the axis is computed anew each time."""
-    worse_by = difference_function(found.axis, shared)
+    swapped, and the axis is computed anew each time. `found` is what the prompts' own values say;
+    where an axis compares something else, that is taken."""
+    axis, ours, theirs = found.axis, ours_pk[None], theirs_pk[None]
+    if (changes := JOININGS[axis.id].changes) is not None:
+        found = _of_changes(found, changes(theirs, ours, shared)[0])
+    if found.outcome == UNAVAILABLE:
+        return found
+    worse_by = difference_function(axis, shared)
     drawn = resampled_prompts(len(ours_pk), 0, RESAMPLED)
-    ours, theirs = ours_pk[None], theirs_pk[None]
-    gain = found.axis.fault * float(worse_by(theirs, ours)[0])
-    resampled = found.axis.fault * worse_by(theirs, ours, drawn)
+    gain = axis.fault * float(worse_by(theirs, ours)[0])
+    resampled = axis.fault * worse_by(theirs, ours, drawn)
     half = float(bootstrap_half_width(resampled[~np.isnan(resampled)], found.n))
-    tested = costs_to_test(found.axis, shared)
-    p, least = swap_p(tested, ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
+    p, least = swap_p(costs_to_test(axis, shared), ours_pk, theirs_pk, JOINT_SWAPS, more=SWAPS)
     return replace(found, gain=gain, low=gain - half, high=gain + half, p=p, least=least)
+
+
+def _of_changes(found: Comparison, nearer_p: np.ndarray) -> Comparison:
+    """The comparison with the prompts [P] that say something of both models: NaN for the others,
+    positive where the model is nearer to the ideal."""
+    known = nearer_p[~np.isnan(nearer_p)]
+    if len(known) < FEWEST:
+        return Comparison(found.axis, found.against, UNAVAILABLE)
+    return replace(found, outcome="open", n=len(known), won=float((known > 0).mean()))
 
 
 def cost_function(axis: Axis, shared: Shared | None = None) -> Costs:
@@ -419,13 +440,16 @@ def _by_identity(rows: Sequence[Comparison], p_values: Sequence[float]) -> dict[
     return {id(one): p for one, p in zip(rows, p_values, strict=True)}
 
 
-def decided(comparison: Comparison, p: float, level: float) -> Comparison:
-    """The comparison with its adjusted p and the outcome that follows at a level."""
+def decided(
+    comparison: Comparison, p: float, level: float, margin: float | None = None
+) -> Comparison:
+    """The comparison with its adjusted p and the outcome that follows at a level. `margin`: that of
+    the axis, which counts what another training brings; give another for one training."""
     gain, low, high = comparison.gain, comparison.low, comparison.high
-    margin = comparison.axis.margin
+    margin = comparison.axis.margin if margin is None else margin
     outcome: Outcome = "open"
     if p < level and low * high > 0 and abs(gain) >= margin:
         outcome = "better" if gain > 0 else "worse"
-    elif comparison.tested and -margin < low and high < margin:
+    elif comparison.tested and -margin < low and high < margin and not comparison.within_training:
         outcome = "same"
     return replace(comparison, p=p, outcome=outcome)

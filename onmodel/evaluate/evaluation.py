@@ -1,7 +1,7 @@
 """What evaluation.json holds, as types, with its one reader and its one writer.
 
 The file says the number of its form in `schema`. Files without a number are from before there was
-one; unnumbered.py adds what they lack.
+one; older_files.py adds what they lack.
 """
 
 import math
@@ -43,7 +43,7 @@ from onmodel.evaluate.details import (
 )
 from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.observer_check import ObserverCheck
-from onmodel.evaluate.unnumbered import as_schema_1
+from onmodel.evaluate.older_files import as_schema_1, with_margins
 from onmodel.families.protocol import SamplerName, Schedule
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.pictures import Sampling
@@ -51,7 +51,8 @@ from onmodel.sample.suites import Prompt
 
 FILE = "evaluation.json"
 T = TypeVar("T")
-SCHEMA = 3  # 2: rows and shared numbers of joint axes; 3: levels of two looks, `first`
+# 2: rows and shared numbers of joint axes; 3: levels of two looks, `first`; 4: margins of trainings
+SCHEMA = 4
 
 # What a maker asks first of a character LoRA; every other axis explores.
 QUESTIONS = (
@@ -366,6 +367,7 @@ def evaluation_of(table: object) -> Evaluation:
         raise InputError("evaluation.schema", number, f"this onmodel reads forms up to {SCHEMA}")
     try:
         table = table if number else as_schema_1(table)
+        table = table if number >= 4 else with_margins(table)
         controls = {arm: {"name": arm, **row} for arm, row in table["controls"].items()}
         found = _adapter().validate_python({**table, "controls": controls, "schema": number})
     except ValidationError as error:

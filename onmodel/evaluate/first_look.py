@@ -9,13 +9,15 @@ from onmodel.evaluate.details import Count, Number
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a first look found of one declared question on one pair of models."""
+    """What a first look found of one declared question on one pair of models. `settles`: more
+    prompts may settle it where it is open."""
 
     axis: str
     model: str
     against: str
     outcome: Literal["better", "worse", "same", "open"]
     p: Number
+    settles: bool = True
 
     @property
     def called(self) -> bool:
@@ -40,5 +42,6 @@ class FirstLook:
 
     @property
     def open(self) -> list[str]:
-        """The questions that are open on a pair, each once."""
-        return list(dict.fromkeys(one.axis for one in self.found if one.outcome == "open"))
+        """The questions that are open on a pair and that more prompts may settle, each once."""
+        found = (one for one in self.found if one.outcome == "open" and one.settles)
+        return list(dict.fromkeys(one.axis for one in found))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onmodel.evaluate.axes.base import Axis
-from onmodel.evaluate.axes.design import ONE_HEAD, differing
+from onmodel.evaluate.axes.design import ONE_HEAD, differing, mean_violation
 from onmodel.evaluate.compare import Comparison, readable
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.text import capital
@@ -143,8 +143,14 @@ def _differing_trait(evaluation: Evaluation, model: EvaluatedModel, other: Evalu
         return ""
     shared = {name: np.array(table) for name, table in evaluation.shared["design"].items()}
     ours, theirs = (np.array([one.rows["design"]], dtype=float) for one in (model, other))
-    tag = list(model.traits.traits)[int(differing(ours, theirs, shared)[1][0])]
-    share = f"{model.traits.traits[tag].violated or 0:.0%} of the pictures"
+    place = int(differing(ours, theirs, shared)[1][0])
+    tag = list(model.traits.traits)[place]
+    own = model.traits.traits[tag].violated or 0.0
+    others = other.traits.traits[tag].violated or 0.0 if other.traits else 0.0
+    share = f"{own:.0%} of the pictures"
+    mine, their = (mean_violation(rows[0], place) for rows in (ours, theirs))
+    if (mine - their) * (own - others) <= 0:  # pictures that are counted hide what was compared
+        share += f" (mean probability {mine:.2f})"
     if tag == ONE_HEAD:
         return f"not one head in {share}"
     return f"{tag} is {'missing' if tag in model.traits.required else 'seen'} in {share}"

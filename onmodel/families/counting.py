@@ -65,7 +65,7 @@ def backbone_bytes(outline: Outline, dtype: torch.dtype, modes: Modes) -> int:
     spec = outline.spec
     rows = [row for row in spec.linears if row.block is not None]
     block = sum(row.out_features * row.in_features for row in rows) // spec.blocks
-    here = spec.blocks - max(modes.swap_blocks - 2, 0)
+    here = spec.blocks - max(min(modes.swap_blocks, spec.blocks) - 2, 0)
     size = 1 if modes.quantize else dtype.itemsize
     whole = outline.weight_bytes(spec.backbone, dtype)
     return whole - block * (spec.blocks * dtype.itemsize - here * size)

@@ -8,6 +8,7 @@ when its hash is right.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,19 +18,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from onmodel.errors import InputError, SpaceError, VerifyError
+from onmodel.errors import InputError, SpaceError, StateError, VerifyError
 from onmodel.events import Events, Task
 from onmodel.families.hub import hub_errors
 from onmodel.families.licences import LicensedBase
 from onmodel.families.registry import FAMILIES, licence_rows
 from onmodel.hashing import naming, read_json, sha256_file, write_json
+from onmodel.paths import inside
 from onmodel.reading import read_toml
+from onmodel.text import shown
 from onmodel.validation import StrictTable
 
 FIELD = "base"
 RECORD = "onmodel-base.json"
 PARTIAL = ".partial"
 _MIB = 2**20
+_HASH = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
 
 
 class PublishedFile(StrictTable):
@@ -87,13 +91,23 @@ class Download:
     @property
     def accepted(self) -> bool:
         """Whether its licence was accepted here before."""
-        path = self.folder / RECORD
-        return path.is_file() and read_json(path).get("licence") == self.licence.licence.name
+        record = _recorded(self.folder)
+        return record is not None and record.licence == self.licence.licence.name
 
     @property
     def missing_bytes(self) -> int:
         """Bytes that are not here yet."""
         return sum(max(0, one.size - _bytes_here(one)) for one in self.files)
+
+
+class DownloadRecord(StrictTable):
+    """The content of RECORD. `accepted`: when the licence was, UTC in ISO 8601."""
+
+    base: str
+    licence: str
+    licence_link: str | None
+    accepted: str
+    files: list[dict[str, object]]
 
 
 def published_bases() -> dict[str, PublishedBase]:
@@ -183,7 +197,11 @@ def _files(row: PublishedFile, info: Any, into: Path | None, cache: Path) -> Ite
         remedy = f"has {count} {row.file}; download its files yourself and name them in the recipe"
         raise InputError(FIELD, row.repository, remedy)
     for one in found:
+        inside(Path(), one.rfilename, FIELD)  # a listing is a stranger's: no name leads out
         sha256, blob = one.lfs.sha256 if one.lfs else "", one.blob_id or ""
+        if not _HASH.fullmatch(sha256 or blob):
+            remedy = f"gives no hash of {shown(one.rfilename)}; use another endpoint"
+            raise InputError(FIELD, row.repository, remedy)
         if into is not None:
             inner = one.rfilename if whole else one.rfilename.rpartition("/")[2]
             target = into / row.into / inner
@@ -290,6 +308,15 @@ def _check(one: HubFile, path: Path) -> None:
         )
 
 
+def _recorded(folder: Path) -> DownloadRecord | None:
+    """What was written down before; None for nothing, and for a file that is none of ours."""
+    path = folder / RECORD
+    try:
+        return DownloadRecord.model_validate(read_json(path)) if path.is_file() else None
+    except (ValueError, StateError):
+        return None
+
+
 def _pointer(one: HubFile) -> Path:
     """The file's path in the hub's cache, which now has its bytes."""
     from huggingface_hub import hf_hub_download
@@ -300,8 +327,7 @@ def _pointer(one: HubFile) -> Path:
 
 def _record(plan: Download, files: Sequence[HubFile]) -> None:
     """Write down what was accepted, when, and what was downloaded."""
-    path = plan.folder / RECORD
-    old = read_json(path) if path.is_file() else {}
+    old = _recorded(plan.folder)
     rows = [
         {
             "repository": one.repository,
@@ -313,13 +339,12 @@ def _record(plan: Download, files: Sequence[HubFile]) -> None:
         }
         for one in files
     ]
-    same = old.get("licence") == plan.licence.licence.name
     now = datetime.now(UTC).isoformat(timespec="seconds")
     table = {
         "base": plan.name,
         "licence": plan.licence.licence.name,
         "licence_link": plan.licence.licence.link,
-        "accepted": old["accepted"] if same else now,
-        "files": rows or old.get("files", []),
+        "accepted": old.accepted if old is not None and plan.accepted else now,
+        "files": rows or (old.files if old is not None else []),
     }
-    write_json(path, table)
+    write_json(plan.folder / RECORD, table)

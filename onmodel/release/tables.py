@@ -34,6 +34,7 @@ EVALUATION, TABLE, CHANGES = (
 CONTROL = "control"  # the column of arm D in the card: the base asked by description
 
 RESULT = "## What changed"  # the card's section of the result in sentences
+LEAD = " on the same prompts and noise. The largest change comes first."
 NOT_SAID = "is no sentence of the evaluation's result"
 NUMBER = r"-?\d+\.\d\d"
 _INTERVAL = re.compile(rf"{NUMBER} \[{NUMBER}, {NUMBER}\]")
@@ -247,7 +248,8 @@ def _lint_sentences(body: Sequence[tuple[int, str]], sentences: Sequence[str]) -
     section = ""
     for number, line in body:
         section = line if line.startswith("#") else section
-        if section == RESULT and line.startswith("- "):
+        lead = line.startswith("Compared with ") and line.endswith(LEAD)
+        if section == RESULT and line.strip() and line != RESULT and not lead:
             listed.append((number, line))
     for (number, line), right in zip(listed, wanted, strict=False):
         if line != right:

@@ -17,8 +17,9 @@ RULE = (
     "Better or worse: the test that swaps prompts gives p < 0.04 after adjustment (0.01 is kept for"
     " one further look, and is its level), the interval"
     " leaves 0 out, and the change is at least the axis' margin. Same: the interval lies"
-    " within that margin. Open: neither. The declared questions ({questions}) are one family over"
-    " all {pairs} pairs (Holm); the other axes are exploratory (Benjamini-Hochberg)."
+    " within that margin, and no difference shows. Open: neither. The declared questions"
+    " ({questions}) are one family over all {pairs} pairs (Holm); the other axes are exploratory"
+    " (Benjamini-Hochberg)."
 )
 
 

@@ -232,7 +232,8 @@ def _negative_rows(model: EvaluatedModel, axes: Iterable[Axis]) -> list[Negative
         if one is None or on is None or not isinstance(off, Score):
             continue
         gain, low, high = (axis.fault * x for x in (one.gain, one.low, one.high))
-        change = decided(Comparison(axis, "", "open", gain, low, high), one.p, LEVEL)
+        whole = Comparison(axis, "", "open", gain, low, high)
+        change = decided(whole, one.p, LEVEL, axis.noticed)  # of one file: no training between
         rows.append(
             NegativeRow(
                 axis,

@@ -24,7 +24,7 @@ RULE = (
     "An effect counts when the training without the subset differs from every whole training by the"
     " verdict's test (prompts are swapped between two models; p < 0.05, adjusted over subsets and"
     " axes by Holm), and when it is larger than the floor: how far two trainings on the same"
-    " pictures lie apart."
+    " pictures lie apart, here or in other measurements (the axis' margin)."
 )
 
 

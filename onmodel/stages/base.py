@@ -131,8 +131,21 @@ class Reads:
         return found
 
 
-# Settings that change memory and speed only.
+# Settings that change memory and speed only: no key and no history holds them, since a history is
+# part of the files.
 SAME_BYTES = frozenset({"memory", "swap_blocks", "vae_tiles"})
+
+
+def of_bytes(settings: dict[str, object]) -> dict[str, object]:
+    """The settings that change bytes. `gradient_checkpointing` stays as it is unset, and `quantize`
+    goes where nothing is quantised, so that what was made before these settings existed is
+    found."""
+    found = {name: value for name, value in settings.items() if name not in SAME_BYTES}
+    if "gradient_checkpointing" in found:
+        found["gradient_checkpointing"] = "auto"
+    if found.get("quantize", ...) is None:
+        del found["quantize"]
+    return found
 
 
 class TrainingSettings(StageSettings, Options):
@@ -140,12 +153,10 @@ class TrainingSettings(StageSettings, Options):
     and its memory is forecast."""
 
     def keyed(self) -> dict[str, object]:
-        """Without what changes no byte, and without `quantize` where nothing is quantised, so that
-        what was trained before these settings existed is found."""
-        keyed = super().keyed()
-        if self.quantize is None:
-            del keyed["quantize"]
-        return {name: value for name, value in keyed.items() if name not in SAME_BYTES}
+        return of_bytes(super().keyed())
+
+    def told(self) -> dict[str, object]:
+        return of_bytes(super().told())
 
     def sides(self, before: Mapping[str, "Plan"]) -> set[int]:
         """The resolutions of the pictures, in pixels."""

@@ -46,7 +46,6 @@ from onmodel.sample.suites import (
     whom,
 )
 from onmodel.stages.base import (
-    SAME_BYTES,
     Context,
     Inputs,
     Kind,
@@ -55,6 +54,7 @@ from onmodel.stages.base import (
     Reads,
     StageSettings,
     keep_file,
+    of_bytes,
 )
 from onmodel.train.options import LARGEST_BATCH, MOST_BLOCKS, Side
 from onmodel.validation import StrictTable
@@ -155,9 +155,10 @@ class Generating(StageSettings, SamplingSettings):
         return (value,) if isinstance(value, str | Path) else value
 
     def keyed(self) -> dict[str, object]:
-        """Without what changes no byte, so that what was made before these settings existed is
-        found."""
-        return {name: value for name, value in super().keyed().items() if name not in SAME_BYTES}
+        return of_bytes(super().keyed())
+
+    def told(self) -> dict[str, object]:
+        return of_bytes(super().told())
 
     @contextmanager
     def computing(self, context: Context) -> Iterator[Context]:

@@ -219,7 +219,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     from onmodel.train.fitting import training_modes
 
     family = context.family()
-    modes = training_modes(family, settings, max(settings.resolutions), context.events)
+    known = {name: _known(inputs.artifact(name).path) for name in settings.datasets}
+    modes = training_modes(family, settings, max(settings.sides(known)), context.events)
     with family.computing(modes):
         return _run(inputs, settings, context, family, modes)
 

@@ -30,7 +30,8 @@ def training_modes(family: Family, options: Options, side: int, events: Events) 
     free = free_memory(family.device) if asks else None
     peaks = Peaks(outline_of(family), options, family.dtype, product_dtype(options, device), side)
     chosen = planned_modes(peaks, options, device, free)
-    if chosen != asked_modes(options):
+    asked = asked_modes(options)
+    if chosen != replace(asked, swap_blocks=min(asked.swap_blocks, peaks.blocks)):
         events.note(
             f"to save memory: {described(chosen)}; {peaks.of(chosen) / 1e9:.1f} GB forecast"
         )
@@ -54,6 +55,7 @@ def planned_modes(peaks: "Peaks", options: Options, device: str, free: int | Non
     Raises InputError when nothing fits into a budget that was given.
     """
     asked, budget = asked_modes(options), options.memory_bytes
+    asked = replace(asked, swap_blocks=min(asked.swap_blocks, peaks.blocks))
     if budget is None:
         if device != "cuda" or free is None:
             return asked
@@ -71,13 +73,26 @@ def planned_modes(peaks: "Peaks", options: Options, device: str, free: int | Non
             swap_blocks=modes.swap_blocks if swaps else asked.swap_blocks,
         )
 
+    def peak_of(modes: Modes) -> int:
+        """Swapped blocks save nothing where the host's memory is the device's own."""
+        return peaks.of(modes if device == "cuda" else replace(modes, swap_blocks=0))
+
     found = list(dict.fromkeys(map(pinned, candidates(peaks.blocks, asked))))
-    chosen = choose(budget, peaks.of, found)
+    chosen = choose(budget, peak_of, found)
     if chosen is None and options.memory != "auto":
-        what = f"this training takes at least {peaks.of(found[-1]) / 1e9:.1f} GB"
-        remedy = 'lower batch or resolution, or set quantize = "int8"'
-        raise InputError("memory", options.memory, f"{what}; {remedy}")
+        what = f"this training takes at least {peak_of(found[-1]) / 1e9:.1f} GB"
+        raise InputError("memory", options.memory, f"{what}; {_remedies(options)}")
     return chosen or found[-1]
+
+
+def _remedies(options: Options) -> str:
+    """What can still be changed when nothing fits."""
+    found = ["lower batch or resolution"]
+    if options.gradient_checkpointing is False:
+        found.insert(0, "leave out gradient_checkpointing")
+    if options.network == "lora" and options.quantize is None:
+        found.append('set quantize = "int8"')
+    return ", or ".join(found)
 
 
 class Peaks:

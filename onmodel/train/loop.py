@@ -284,7 +284,10 @@ def train(
         task.advance(history.steps)
         device = state.adapters.flat.device
         live = Live(history, training.steps_per_epoch, device, outputs.record)
-        saving, readings = Rhythm(SAVE_EVERY), Readings(history, options.learning_rate)
+        saving, readings = (
+            Rhythm(SAVE_EVERY),
+            Readings(history, options.learning_rate, lambda: _check_learning(training, history)),
+        )
         for step in prepared_steps(training, history.steps, device, processes):
             readings.add(*_update(training, state, step, processes))
             done = step.number + 1
@@ -292,7 +295,6 @@ def train(
             meet = ends or done % MEET_EVERY == 0
             if meet or (processes.count == 1 and readings.due()):
                 readings.read()
-                _check_learning(training, history)
             task.advance(1, live.step(step.pictures))
             dropped = False
             if ends and processes.first:

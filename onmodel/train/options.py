@@ -167,7 +167,7 @@ class Options(DataConfig):
     )
     memory: str = Field(
         default="auto",
-        pattern=r"^(auto|\d+(\.\d+)? ?(GB|GiB))$",
+        pattern=r"^(auto|[0-9]{1,6}(\.[0-9]{1,6})? ?(GB|GiB))$",
         description=(
             'Memory that a step may take, e.g. "6 GB". Turns on strips, gradient checkpointing and '
             "swapped blocks until it fits. auto: what is free on the card."

@@ -3,6 +3,7 @@ which leaves a card idle while the next step is prepared."""
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,10 +15,13 @@ WAIT = 1.0  # seconds between two readings
 
 
 class Readings:
-    """The losses and norms of the steps that are not in the history yet."""
+    """The losses and norms of the steps that are not in the history yet. `check` looks at the
+    history after each of them, whenever they are read."""
 
-    def __init__(self, history: History, learning_rate: float) -> None:
-        self._history, self._learning_rate = history, learning_rate
+    def __init__(
+        self, history: History, learning_rate: float, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._history, self._learning_rate, self._check = history, learning_rate, check
         self._unread: list[Tensor] = []
         self._read = time.monotonic()
 
@@ -45,3 +49,4 @@ class Readings:
                     self._learning_rate,
                     f"the loss is not finite at step {len(history.losses)}; lower it",
                 )
+            self._check()

@@ -94,6 +94,21 @@ def test_weights_that_cannot_be_restored_are_not_used_again(
         family.backbone.parameters()
 
 
+def test_one_part_that_cannot_be_restored_keeps_no_other_changed(
+    tiny_anima: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_anima, tmp_path / "base"))
+    family = load_base({"folder": folder})
+    plain = rows(family)
+    both = [*family.spec.linears[:1], *family.spec.text_linears]
+    with pytest.raises(InputError, match="start again"), family.changed(both) as weights:
+        for weight in weights.values():
+            weight.mul_(2)
+        (file,) = (folder / "transformer").glob("*.safetensors")
+        os.utime(file, (1, 1))
+    assert torch.equal(rows(family), plain)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("out", [24, 129, 300])
 @pytest.mark.parametrize("rank", [1, 4, 32])

@@ -57,6 +57,25 @@ def downloads(hub: Hub) -> list[str]:
     return [row for row in hub.requests if row.startswith("GET ") and "/resolve/" in row]
 
 
+@pytest.mark.parametrize("name", ["../../escaped.txt", "a/../../escaped.txt", "C:\\x.txt"])
+def test_a_listing_cannot_lead_out_of_the_folder(hub: Hub, tmp_path: Path, name: str) -> None:
+    hub.files[f"tokenizer/{name}"] = b"x"
+    into = tmp_path / "a" / "b"
+    run = get(hub, tmp_path, "anima", "--into", into, "--accept-licence")
+    assert run.returncode == 2 and run.stderr.startswith("onmodel: base: ")
+    assert not list(tmp_path.rglob("*escaped*")) and not into.exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "no json", '{"licence": "x"}'])
+def test_a_damaged_record_is_written_again(hub: Hub, tmp_path: Path, text: str) -> None:
+    into = tmp_path / "base"
+    into.mkdir()
+    (into / RECORD).write_text(text)
+    assert get(hub, tmp_path, "anima", "--into", into).returncode == 2  # not accepted
+    assert get(hub, tmp_path, "anima", "--into", into, "--accept-licence").returncode == 0
+    assert json.loads((into / RECORD).read_text())["base"] == "anima"
+
+
 def test_single_files_come_where_comfyui_reads_them_with_the_line_for_a_recipe(
     hub: Hub, tmp_path: Path
 ) -> None:

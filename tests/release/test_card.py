@@ -223,6 +223,9 @@ def test_the_card_says_the_result_in_at_most_six_changes_and_what_to_do() -> Non
         lambda line: "",
         lambda line: f"{line}\n{line}",
         lambda line: f"{line}\n- Better than Release 1 @20 on every axis.",
+        lambda line: f"{line}\n* Better than Release 1 @20 on every axis.",
+        lambda line: f"{line}\n  - Better than Release 1 @20 on every axis.",
+        lambda line: f"{line}\n\nBetter than everything.",
     ],
 )
 def test_a_changed_sentence_is_found(tamper: Callable[[str], str]) -> None:
@@ -270,8 +273,8 @@ def test_verdicts_follow_the_paired_test() -> None:
         rows = result(evaluation(), model, previous).changes
         return {row.outcome for row in rows if row.axis not in JOININGS}
 
-    assert outcomes("refined@15", "release_1@20") == {"better", "same"}
-    assert outcomes("release_1@20", "refined@15") == {"worse", "same"}
+    assert outcomes("refined@15", "release_1@20") == {"better", "open"}
+    assert outcomes("release_1@20", "refined@15") == {"worse", "open"}
     measured = evaluation()
     twin = replace(measured.model("merged"), name="twin")
     same = result(replace(measured, models=[*measured.models, twin]), "merged", "twin").changes

@@ -73,11 +73,16 @@ class Axis:
         return IDEALS[self.direction]
 
     @property
+    def noticed(self) -> float:
+        """The change, in the same unit as `margin`, from which a person may notice a difference."""
+        return NOTICED * self.fault
+
+    @property
     def margin(self) -> float:
         """The change, in the axis' unit (in its logarithm for geometric means), below which nobody
         notices a difference or another training brings it: a smaller one is never called better
         or worse."""
-        return max(NOTICED * self.fault, self.retraining)
+        return max(self.noticed, self.retraining)
 
     @property
     def arrow(self) -> str:
@@ -171,13 +176,15 @@ class Joining:
     says nothing. R runs over permuted or resampled sets of prompts, or is 1; a weight says how
     often a prompt counts. With `ratio` the axis is the ratio to the same of the base's rows.
     `contrast`: (rows of a and of b [R, P, K], weights, shared) → how much worse a is than b [R], in
-    the axis' unit, where that is not the difference of two values. `tested`: (rows of a and of b,
-    shared) → what the swaps are compared in [R], where that is not the contrast.
+    the axis' unit, where that is not the difference of two values; `changes`: (rows of a and of b,
+    shared) → the same of each prompt [R, P], NaN where it says nothing. `tested`: (rows of a and of
+    b, shared) → what the swaps are compared in [R], where that is not the contrast.
     """
 
     spread: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray]
     ratio: bool = False
     contrast: Callable[[np.ndarray, np.ndarray, np.ndarray, Shared], np.ndarray] | None = None
+    changes: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray] | None = None
     tested: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray] | None = None
 
     def value(self, rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:

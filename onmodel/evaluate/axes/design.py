@@ -188,24 +188,36 @@ def differing(
     known = np.nan_to_num(change)
     noise = np.sqrt((known**2).sum(1) / np.maximum(count, 1) ** 2 + TRAINING_NOISE**2)
     ratio = np.where(count >= FEWEST, known.sum(1) / np.maximum(count, 1) / noise, 0.0)
-    chosen = np.abs(ratio).argmax(1)
+    chosen = np.where(count >= FEWEST, np.abs(ratio), -1.0).argmax(1)
     return change, chosen, np.take_along_axis(ratio, chosen[:, None], axis=1)[:, 0]
+
+
+def mean_violation(rows_pk: np.ndarray, trait: int) -> float:
+    """The mean probability with which the checks of a trait are violated, from the rows [P, K] of a
+    model; 0 without any."""
+    wrong, checks = np.split(rows_pk, 2, axis=1)
+    count = float(checks[:, trait].sum())
+    return float(wrong[:, trait].sum()) / count if count else 0.0
 
 
 def _contrast(
     a_rpk: np.ndarray, b_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared
 ) -> np.ndarray:
     """The change of the trait that differs most: one that both models lack hides no new fault."""
+    return weighted_mean(_changes(a_rpk, b_rpk, shared), weights_rp)
+
+
+def _changes(a_rpk: np.ndarray, b_rpk: np.ndarray, shared: Shared) -> np.ndarray:
+    """The change of that trait in each prompt [R, P]."""
     change, chosen, _ = differing(a_rpk, b_rpk, shared)
-    of_trait = np.take_along_axis(change, chosen[:, None, None], axis=2)[..., 0]
-    return weighted_mean(of_trait, weights_rp)
+    return np.take_along_axis(change, chosen[:, None, None], axis=2)[..., 0]
 
 
 def _tested(a_rpk: np.ndarray, b_rpk: np.ndarray, shared: Shared) -> np.ndarray:
     return differing(a_rpk, b_rpk, shared)[2]
 
 
-JOINING = Joining(_spread, contrast=_contrast, tested=_tested)
+JOINING = Joining(_spread, contrast=_contrast, changes=_changes, tested=_tested)
 
 
 def _checked(

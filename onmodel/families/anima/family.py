@@ -170,9 +170,15 @@ class Anima(AnimaDenoiser):
             if self._swap is not None:
                 self._swap.forget()
             self._changed -= weights.keys() - outer.keys()
-            for row in linears:
+            lost = None
+            for row in linears:  # all of them, also when one cannot be read again
                 before = outer.get(row.name)
-                weights[row.name].copy_(self._stored(row) if before is None else before)
+                try:
+                    weights[row.name].copy_(self._stored(row) if before is None else before)
+                except InputError as error:
+                    lost = lost or error
+            if lost is not None:
+                raise lost
 
     def _stored(self, row: Linear) -> Tensor:
         part = self._parts.transformer if row.component is None else self._components[row.component]

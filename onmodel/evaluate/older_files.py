@@ -1,7 +1,8 @@
-"""Files of evaluations from before they said the number of their form."""
+"""Files of evaluations of older forms, and of those that said no number of their form."""
 
 from pydantic import ValidationError
 
+from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.details import DETAILS
 
 
@@ -20,6 +21,17 @@ def as_schema_1(table: dict) -> dict:
         "models": [fixed[id(row)] for row in table["models"]],
         "controls": {arm: fixed[id(row)] for arm, row in table["controls"].items()},
     }
+
+
+def with_margins(table: dict) -> dict:
+    """A file of a form before 4: its axes get the margins of trainings that were measured since,
+    where they are of the version that those hold for."""
+    axes = dict(table["axes"])
+    for id, row in axes.items():
+        known = AXES.get(id)
+        if known is not None and row.get("version") == known[0].version:
+            axes[id] = {**row, "retraining": known[0].retraining}
+    return {**table, "axes": axes}
 
 
 def _said(values: dict) -> dict:
