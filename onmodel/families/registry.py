@@ -206,10 +206,10 @@ def _tokenizers(settings: BaseSettings) -> dict[str, Any]:
     return found
 
 
-def empty_pipeline(family: str, folder: Path) -> tuple[Any, Any, FamilySpec]:
-    """diffusers' own pipeline around a backbone with the config in `folder`, its weights
-    uninitialised; that backbone; and the facts of its base."""
-    found: tuple[Any, Any, FamilySpec] = _file(family, "load").empty_pipeline(folder)
+def empty_pipeline(family: str, folder: Path) -> tuple[Any, dict[str, Any], FamilySpec]:
+    """diffusers' own pipeline around the components into which it loads a LoRA, with the configs in
+    `folder`, their weights uninitialised; these models; and the facts of their base."""
+    found: tuple[Any, dict[str, Any], FamilySpec] = _file(family, "load").empty_pipeline(folder)
     return found
 
 

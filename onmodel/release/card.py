@@ -55,6 +55,7 @@ class Card:
     result: ReleaseResult
     lineage: Lineage
     train_notes: str
+    partial: Sequence[str] = ()  # programs that load some of the layers
 
     def render(self) -> str:
         """The card's Markdown, the same bytes for the same facts."""

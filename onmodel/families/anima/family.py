@@ -33,7 +33,10 @@ class AnimaDenoiser:
     sampling_rules: SamplingRules = sampling
 
     def __init__(self, transformer: Any, text: Mapping[str, Any] | None = None) -> None:
-        self.config, self.spec = dict(transformer.config), make_spec(transformer, text)
+        self.spec = make_spec(transformer, text)
+        loaded = {"transformer": transformer, **(text or {})}  # diffusers has no LoRA for Qwen3
+        loaded.pop("text_encoder", None)
+        self.configs = {name: dict(model.config) for name, model in loaded.items()}
         self.device, self.dtype = transformer.device, transformer.dtype
         self._transformer, self._encoders = transformer, text or {}
 
