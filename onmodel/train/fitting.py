@@ -14,7 +14,7 @@ from onmodel.families.modes import Modes, candidates, choose, described
 from onmodel.families.protocol import Family, Outline
 from onmodel.families.registry import outline_of
 from onmodel.train.memory import StepBytes, run_bytes, step_bytes
-from onmodel.train.networks import step_components
+from onmodel.train.networks import step_components, trained_layers
 from onmodel.train.options import Options
 from onmodel.train.precision import product_dtype
 
@@ -117,15 +117,21 @@ class Peaks:
         self.text = {
             name: outline.weight_bytes(name, dtype) for name in step_components(spec, options)
         }
+        trained = trained_layers(spec, options) if dtype is not products else ()
+        self._text_copies = products.itemsize * sum(
+            row.out_features * row.in_features for row in spec.text_linears if row.name in trained
+        )
         self.step = cache(
             lambda checkpointing: step_bytes(outline, options, dtype, products, side, checkpointing)
         )
 
     def copies(self, modes: Modes) -> int:
-        """Bytes of trained layers' weights in another dtype. Held layers keep none."""
+        """Bytes of trained layers' weights in another dtype. Held layers keep none; layers that
+        encode text are not held."""
         held = self.blocks if modes.quantize else min(modes.swap_blocks, self.blocks)
         found: StepBytes = self.step(modes.checkpointing)
-        return found.copies * (self.blocks - held) // self.blocks
+        own = found.copies - self._text_copies
+        return own * (self.blocks - held) // self.blocks + self._text_copies
 
     def of(self, modes: Modes) -> int:
         activations: int = self.step(modes.checkpointing).activations

@@ -8,7 +8,9 @@ import torch
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.memory import AnimaOutline
 from onmodel.families.anima.parts import empty
+from onmodel.families.modes import Modes
 from onmodel.families.registry import outline
+from onmodel.train.fitting import Peaks
 from onmodel.train.memory import StepBytes, _short_step, run_bytes, step_bytes
 from onmodel.train.networks import all_shapes, make_network, trained_layers, training_size
 from onmodel.train.optimizers import OPTIMIZERS, make_optimizer, state_bytes, state_of
@@ -111,6 +113,37 @@ def test_the_forecast_counts_what_is_trained(
     ]
     assert (row.layers, row.parameters) == (len(trained.parts), trained.flat.numel())
     assert row.file_bytes == sum(written)
+
+
+TEXT = {"train_text_conditioner": True, "train_text_encoder": True}
+
+
+@pytest.mark.parametrize("parts", [{"train_text_conditioner": True}, TEXT])
+def test_what_encodes_text_is_counted_where_it_is_trained(
+    tiny_anima: Path, tiny_family: Anima, parts: dict[str, bool]
+) -> None:
+    shapes = of_blocks(tiny_anima, 4)
+    options = Options(**OPTIONS.model_dump() | parts)
+    trained = make_network(
+        tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
+    )
+    assert run_bytes(tiny_family.spec, options) == 4 * trained.flat.nbytes
+    whole = _short_step(shapes, options, BF16, torch.float32, 64, False, 4)
+    found = step_bytes(shapes, options, BF16, torch.float32, 64, False)
+    assert found.copies == whole.copies
+    assert found.activations == pytest.approx(whole.activations, rel=0.01)
+    assert (
+        found.activations
+        > step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, False).activations + 100 * 512 * 32
+    )
+    off, on = (Peaks(shapes, one, BF16, torch.float32, 64) for one in (OPTIONS, options))
+    weights = sum(shapes.weight_bytes(name.removeprefix("train_"), BF16) for name in parts)
+    assert sum(on.text.values()) == weights and not off.text
+    copied = [row for row in shapes.spec.text_linears if row.name in trained.parts]
+    numbers = sum(row.out_features * row.in_features for row in copied)
+    for modes in (Modes(), Modes(quantize="int8")):
+        # Biases are copied too.
+        assert on.copies(modes) - off.copies(modes) == pytest.approx(4 * numbers, rel=0.01)
 
 
 def test_networks_and_patterns_cost_what_they_add(tiny_anima: Path) -> None:

@@ -99,7 +99,11 @@ class AnimaOutline:
 
     def shadow(self, blocks: int, dtype: torch.dtype, components: Collection[str] = ()) -> Family:
         model = empty("transformer", {**self.models["transformer"].config, "num_layers": blocks})
-        text = {name: _filled(copy.deepcopy(self.models[name]), dtype) for name in components}
+        text = {}
+        for name in components:
+            config = self.models[name].config
+            config = config.to_dict() if name == "text_encoder" else config
+            text[name] = _filled(empty(name, config), dtype)
         return cast(Family, AnimaDenoiser(_filled(model, dtype), text))
 
     def text(self, tokens: int, dtype: torch.dtype, trained: Collection[str] = ()) -> Text:
