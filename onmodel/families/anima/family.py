@@ -75,7 +75,7 @@ class AnimaDenoiser:
         on its neighbours."""
         if not isinstance(text, UnfinishedText):
             return text
-        text = text.to(self.device)
+        text = UnfinishedText(*(send(part, self.device) for part in text.tensors().values()))
         if not text.source.is_floating_point():
             text = text.encoded(self.component("text_encoder"))
         return text.conditioned(self.component("text_conditioner"))
