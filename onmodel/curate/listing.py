@@ -22,7 +22,7 @@ MASK_FOLDERS = ("masks", "mask")
 # OneTrainer: NAME-masklabel.png and further ones with a number; others: NAME_mask.png.
 _MASK = re.compile(r"(.+?)(?:[-_.]masklabel|[-_.]mask|[-_.]condlabel)(\d?)", re.I | re.S)
 _CONDITION = re.compile(r"condlabel\d?$", re.I)
-_NUMBERED = re.compile(r"(\d+)_(.+)", re.S)
+_NUMBERED = re.compile(r"(\d+)_(.*)", re.S)
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,12 @@ def _leads_to_pictures(folder: Path, depth: int = 2) -> bool:
 
 
 def repeats_of(folder: Path) -> tuple[int, str] | None:
-    """The repeats and the name of a folder called as sd-scripts does, `10_name`; None for another
-    name."""
+    """The repeats and the name of a folder called as sd-scripts does, `10_name` or `10_`, which is
+    its own name; None for another name."""
     match = _NUMBERED.fullmatch(folder.name)
     if match is None or not 1 <= int(match[1]) <= MOST_REPEATS:
         return None
-    return int(match[1]), match[2]
+    return int(match[1]), match[2] or folder.name
 
 
 def holds_pictures(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from PIL import Image
 from onmodel.curate.gather import gather
 from onmodel.curate.ingest import scan_folder
 from onmodel.curate.listing import layout_of
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.workshop import open_workshop
 from onmodel.doctor.dataset import curate_table
 from onmodel.errors import InputError
@@ -106,6 +107,14 @@ def test_the_folder_of_numbered_ones_is_found_beside_samples(tmp_path: Path) -> 
     (tmp_path / "model").mkdir()
     assert curate_table(tmp_path) == {"train_data_dir": tmp_path / "img"}
     assert gather([tmp_path], tmp_path / "work", "", "", Events()).pictures == 1
+
+
+def test_a_number_without_a_name_is_the_repeats_as_in_sd_scripts(tmp_path: Path) -> None:
+    picture(tmp_path / "5_" / "a.png", None)
+    (subset,) = read_numbered_folders(tmp_path, regularisation=False).subsets
+    assert (subset.name, subset.config.repeats, subset.reading.default_caption) == ("5_", 5, None)
+    gather([tmp_path], tmp_path / "work", "", "", Events())
+    assert open_workshop(tmp_path / "work").repeats == {"5_": 5}
 
 
 def test_two_places_that_lie_deeper_are_named(tmp_path: Path) -> None:
