@@ -233,11 +233,15 @@ def test_ai_toolkit(tmp_path: Path) -> None:
 
 
 def test_a_job_of_ai_toolkits_web_page_is_read(tmp_path: Path) -> None:
-    of_masks = "          mask_path: null\n          mask_min_value: 0.1\n          invert_mask: true\n"
+    of_masks = (
+        "          mask_path: null\n          mask_min_value: 0.1\n          invert_mask: true\n"
+    )
     of_video = "          do_audio: false\n          auto_frame_count: false\n"
-    text = AI_TOOLKIT.replace("          caption_ext", of_masks + of_video + "          caption_ext")
+    text = AI_TOOLKIT.replace(
+        "          caption_ext", of_masks + of_video + "          caption_ext"
+    )
     assert said(read(tmp_path, "job.yaml", text).subsets[0])["flip"] is True
-    with pytest.raises(InputError, match="mask_min_value = 0.1, invert_mask = True"):
+    with pytest.raises(InputError, match=r"mask_min_value = 0\.1, invert_mask = True"):
         read(tmp_path, "job.yaml", text.replace("mask_path: null", "mask_path: masks"))
 
 

@@ -52,7 +52,9 @@ def test_only_two_pictures_of_one_stem_are_a_conflict(tmp_path: Path) -> None:
     assert {"b.png"} <= {row.name for row in scan.pictures}
 
 
-@pytest.mark.parametrize("name", ["a-masklabel.png", "a_mask.png", "masks/a.png", "mask/a.png"])
+@pytest.mark.parametrize(
+    "name", ["a-masklabel.png", "a_mask.png", "mask_a.png", "masks/a.png", "Mask/A.png"]
+)
 def test_masks_are_found_by_the_names_that_others_give_them(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
@@ -60,6 +62,15 @@ def test_masks_are_found_by_the_names_that_others_give_them(tmp_path: Path, name
     scan = scan_folder(tmp_path, "x")
     assert [(row.name, row.mask) for row in scan.pictures] == [("a.png", mask), ("b.png", None)]
     assert scan.masks == 1 and scan.notes == []
+
+
+def test_masks_of_no_picture_are_told(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    for name in ("masks/a.png.png", "masks/b.png"):
+        picture(tmp_path / name, None)
+    scan = scan_folder(tmp_path, "x")
+    assert scan.masks == 0
+    assert scan.notes == ["left alone as further masks or masks of no picture: 2 × .png"]
 
 
 def test_further_masks_are_left_alone_and_a_picture_with_a_caption_is_no_mask(
@@ -71,7 +82,7 @@ def test_further_masks_are_left_alone_and_a_picture_with_a_caption_is_no_mask(
     picture(tmp_path / "a_mask.png", "1girl, mask")
     scan = scan_folder(tmp_path, "x")
     assert [row.name for row in scan.pictures] == ["a.png", "a_mask.png"] and scan.masks == 0
-    assert scan.notes == ["left alone as further masks: 2 × .png"]
+    assert scan.notes == ["left alone as further masks or masks of no picture: 2 × .png"]
 
 
 STRAYS = ["desktop.ini", "sample_prompts.txt", "meta_lat.json", "old/x.png", "notes/readme.md"]

@@ -49,7 +49,9 @@ def read_config(path: Path) -> ForeignDataset:
 def _has_subsets(table: Mapping[str, Any]) -> bool:
     """Whether data sets have subsets, as sd-scripts' have."""
     rows = table["datasets"]
-    return isinstance(rows, list) and any(isinstance(row, dict) and "subsets" in row for row in rows)
+    return isinstance(rows, list) and any(
+        isinstance(row, dict) and "subsets" in row for row in rows
+    )
 
 
 def _tool_not_read(table: Any) -> str:
