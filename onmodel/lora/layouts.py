@@ -29,8 +29,12 @@ _ENDING = re.compile(
 # Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where
 # it is asked for.
 REFUSED = {
-    "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT",
-    ".b1.weight": "GLoRA", ".on_input": "IA3",
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "oft_": "OFT",
+    "boft": "OFT",
+    ".b1.weight": "GLoRA",
+    ".on_input": "IA3",
 }
 # Names of modules that torch puts around others: compiled, checkpointed, and on several cards.
 _WRAPPERS = re.compile(r"(?<![^._])(?:_orig_mod|_checkpoint_wrapped_module)[._]|^module\.")
