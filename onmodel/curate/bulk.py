@@ -46,7 +46,7 @@ def parse_edit(
 ) -> TagEdit:
     """An edit from text: tags with commas between them; `replace` is `old=new, old=new`. Raises
     InputError for an edit that does nothing, and for a replacement without `=`."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for row in split_tags(replace):
         old, equals, new = (part.strip() for part in row.partition("="))
         if not (old and equals and new):
