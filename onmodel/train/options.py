@@ -246,8 +246,8 @@ class Options(DataConfig):
         prompts = [*preview.prompts, preview.negative] if preview else []
         for command in dict.fromkeys(found for prompt in prompts for found in commands(prompt)):
             notes.append(
-                f"preview: {shown(command, 40)} is read as words, not as what other programs make of"
-                " it; take it out of the prompt"
+                f"preview: {shown(command, 40)} is read as words, not as other programs read it;"
+                " take it out of the prompt"
             )
         return notes
 
