@@ -409,7 +409,7 @@ def _refuse_unknown(
         raise InputError("lora", path, what)
     _refuse_what_can_be_left_out(path, unknown, spec, found)
     blocks = count_blocks(spec.name, unknown)
-    if backbone and blocks > spec.blocks:
+    if blocks > spec.blocks and (backbone or _are_layers(unknown, spec.name, blocks)):
         raise _of_other_base(path, spec, str(blocks))
     if not backbone:
         kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
@@ -426,6 +426,12 @@ def _refuse_unknown(
     raise InputError(
         "lora", path, f"{len(unknown)} of {total} keys are unknown: {named}; export the LoRA alone"
     )
+
+
+def _are_layers(keys: Sequence[str], family: str, blocks: int) -> bool:
+    """Whether keys name layers of a base of so many blocks."""
+    names = name_table(spec_of_shapes(family, blocks))
+    return any(parse_key(key, names) for key in keys)
 
 
 def _refuse_what_can_be_left_out(
