@@ -48,12 +48,15 @@ def tags_command(
     dry_run: DRY_RUN = False,
 ) -> None:
     """Edit the tags of every picture that a query finds, as one step. `undo` takes it back."""
-    from onmodel.curate.bulk import changes, edit_tags, parse_edit
+    from onmodel.curate.bulk import changes, edit_tags, missing_tags, parse_edit
     from onmodel.curate.workshop import open_workshop
 
     edit = parse_edit(remove, replace, add, place, front)
     workshop = open_workshop(work)
-    rows = changes(_found(workshop, query), edit)
+    pieces = _found(workshop, query)
+    rows = changes(pieces, edit)
+    if missing := missing_tags(pieces, edit):
+        say(f"no picture found has the tag {', '.join(missing)}", stderr=True)
     for row in rows if dry_run else rows[:SHOWN]:
         say(f"{row.picture}: {', '.join(row.after)}")
     if rows and not dry_run:

@@ -3,7 +3,8 @@
     subset:base tag:smile -tag:hat finding:"wrong label" is:kept trigger
 
 Every term must hold; `-` before a term turns it round. A term without a key is text in the name,
-the tags or the sentence. Quote values that have spaces. Upper and lower case are the same.
+the tags or the sentence. Quote values that have spaces, and text with a colon (`"re:zero"`); `\\"`
+is a quote within them. Upper and lower case are the same.
 
 | key | holds for pictures |
 |---|---|
@@ -30,7 +31,9 @@ from onmodel.text import shown
 KEYS = ("subset", "tag", "by", "name", "text", "finding", "origin", "rights", "is")
 STATES = ("kept", "excluded", "captioned", "uncaptioned", "edited")
 MOST_TAGS = 10  # that complete a word
-_TERM = re.compile(r'(?P<minus>-?)(?:(?P<key>[a-z]+):)?(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s"]+))')
+_TERM = re.compile(
+    r'(?P<minus>-?)(?:(?P<key>[a-zA-Z]+):)?(?:"(?P<quoted>(?:\\"|[^"])*)"|(?P<plain>[^\s"]+))'
+)
 _TEST = Callable[[Piece], bool]
 
 
@@ -51,9 +54,12 @@ def parse_query(text: str) -> list[Term]:
         found = _TERM.match(text, at)
         if found is None or ((end := found.end()) < len(text) and not text[end].isspace()):
             raise InputError("query", shown(text[at:]), 'close the quotes: key:"two words"')
-        key, value = found["key"] or "", (found["quoted"] or found["plain"] or "").casefold()
+        key = (found["key"] or "").lower()
+        value = ((found["quoted"] or "").replace('\\"', '"') or found["plain"] or "").casefold()
         if key and key not in KEYS:
-            raise InputError("query", f"{key}:", f"keys are {', '.join(KEYS)}")
+            text = shown(found[0].removeprefix("-").replace('"', ""), 40)
+            remedy = f'keys are {", ".join(KEYS)}; quote text with a colon: "{text}"'
+            raise InputError("query", f"{key}:", remedy)
         if key == "is" and value not in STATES:
             raise InputError("query", f"is:{shown(value)}", f"use {', '.join(STATES)}")
         terms.append(Term(key, value, bool(found["minus"])))
@@ -79,7 +85,7 @@ def complete(pieces: Collection[Piece], kinds: Sequence[str], word: str) -> list
     values: dict[str, int] = {}
     for value in _values(key, pieces, kinds):
         values[value] = values.get(value, 0) + 1
-    start = start.strip('"').casefold()
+    start = start.replace('\\"', '"').strip('"').casefold()
     wanted = [value for value in values if start in value.casefold()]
     wanted.sort(key=lambda value: (not value.casefold().startswith(start), -values[value], value))
     return [f"{sign}{key}:{_quoted(value)}" for value in wanted[:20]]
@@ -132,7 +138,8 @@ def _values(key: str, pieces: Collection[Piece], kinds: Sequence[str]) -> list[s
 
 
 def _quoted(value: str) -> str:
-    return f'"{value}"' if re.search(r"\s", value) else value
+    text = value.replace('"', '\\"')
+    return f'"{text}"' if re.search(r'[\s"]', value) else value
 
 
 def _test(term: Term, findings: Mapping[str, Collection[str]]) -> _TEST:
@@ -143,7 +150,7 @@ def _test(term: Term, findings: Mapping[str, Collection[str]]) -> _TEST:
         "by": lambda piece: any(said.by.casefold().startswith(value) for said in piece.tags),
         "name": lambda piece: value in piece.name.casefold(),
         "text": lambda piece: value in piece.sentence.casefold(),
-        "finding": lambda piece: value in findings.get(piece.name, ()),
+        "finding": lambda piece: value in map(str.casefold, findings.get(piece.name, ())),
         "origin": lambda piece: piece.origin.casefold() == value,
         "rights": lambda piece: piece.rights.casefold() == value,
         "": lambda piece: value in _all_text(piece),

@@ -21,6 +21,7 @@ from typing import TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from onmodel.curate.findings import AuditFinding, finding_from
+from onmodel.dataset.captions import check_words
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import (
     append_json_lines,
@@ -166,7 +167,8 @@ class Workshop:
         if _stamp(self.folder / PICTURES) != self.stamp:
             return open_workshop(self.folder)
         path = self.folder / JOURNAL
-        if path.exists() and path.stat().st_size < self.journal_bytes:
+        size = path.stat().st_size if path.exists() else 0
+        if size < self.journal_bytes:
             return open_workshop(self.folder)
         data = whole_lines(path, self.journal_bytes)
         rows = json_lines(path, data, len(self.journal) + 1) if data else []
@@ -174,12 +176,15 @@ class Workshop:
 
     def decide(self, decisions: Sequence[Decision]) -> "Workshop":
         """Append decisions as one step and return the new state, which counts what others decided
-        meanwhile. Raises InputError for an unknown picture, BusyError when another process writes.
+        meanwhile. Raises InputError for an unknown picture and for a person's words that no caption
+        file may hold, BusyError when another process writes.
         """
         with held(self.folder):
             now = self.refreshed()
             step = max((row.step for row in now.journal), default=0) + 1
             for row in decisions:
+                if row.by == "person":
+                    check_words((*row.add, row.sentence))
                 if row.do == "add" and row.picture in now.pieces:
                     raise InputError(
                         "picture", row.picture, "is in this data set already; name another subset"

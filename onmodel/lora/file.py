@@ -303,11 +303,24 @@ def _layers(
                 "lora", path, f"names {linear.name} twice ({shown(key)}); keep one of the two"
             )
         found[linear.name][role] = key
-    if unknown:
-        backbone = any(linear.name in found for linear in spec.linears)
-        _refuse_unknown(path, unknown, entries, spec, backbone)
     # An alpha without matrices scales nothing; trainers leave some behind.
-    return {name: keys for name, keys in found.items() if keys.keys() != {"alpha"}}
+    found = {name: keys for name, keys in found.items() if keys.keys() != {"alpha"}}
+    if unknown := _without_left_alphas(unknown, spec):
+        _refuse_unknown(path, unknown, entries, spec, found)
+    return found
+
+
+def _without_left_alphas(unknown: Sequence[str], spec: FamilySpec) -> list[str]:
+    """The keys without alphas that stand alone, of layers that other models of the family have."""
+    if not any(key.endswith(".alpha") for key in unknown):
+        return list(unknown)
+    names = name_table(spec_of_shapes(spec.name, spec.blocks))
+    counts = Counter(map(_stem, unknown))
+    return [
+        key
+        for key in unknown
+        if not (key.endswith(".alpha") and counts[_stem(key)] == 1 and _stem(key) in names)
+    ]
 
 
 def _layer_shape(
@@ -343,8 +356,11 @@ def _layer_shape(
             "lora", path, f"{name} lacks {error.args[0]}; the file is incomplete"
         ) from error
     except ValueError:
-        roles = ", ".join(shapes) or "alpha"
-        raise InputError("lora", path, f"{name} has only {roles}; the file is incomplete") from None
+        roles = ", ".join(shapes or entries)
+        said = f"{name} has {roles}, which are two kinds of change; keep one of them"
+        if set(shapes) < {"down", "up"}:
+            said = f"{name} has only {roles}; the file is incomplete"
+        raise InputError("lora", path, said) from None
     except ArithmeticError:
         raise InputError(
             "lora", path, f"{name}: {said} is not a product; export the LoRA again"
@@ -357,7 +373,10 @@ def _layer_shape(
     for shape in lengths.values():  # LyCORIS can also keep lengths of columns, [1, in]
         if shape not in ((out,), (out, 1)):
             raise InputError(
-                "lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known"
+                "lora",
+                path,
+                f"is DoRA over columns ({name}, {list(shape)}), which is not read; train it over"
+                " rows (wd_on_output=True), or use a plain LoRA",
             )
     return LayerShape(out, in_, rank)
 
@@ -376,20 +395,27 @@ def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> No
 
 
 def _refuse_unknown(
-    path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec, backbone: bool
+    path: Path,
+    unknown: list[str],
+    entries: Mapping[str, Entry],
+    spec: FamilySpec,
+    found: Collection[str],
 ) -> None:
     """Name what was not understood: quantised weights, another model, another number of blocks,
-    text layers, or stray keys. `backbone`: some layers of it were understood."""
-    total = len(entries)
+    text layers, or stray keys. `found`: layers that were understood."""
+    total, backbone = len(entries), any(linear.name in found for linear in spec.linears)
     if quantised := [key for key in unknown if _QUANTISED.search(key)]:
         what = f"is quantised ({shown(quantised[0])}); use the bfloat16 or float32 file"
         raise InputError("lora", path, what)
-    _refuse_what_can_be_left_out(path, unknown, spec)
+    _refuse_what_can_be_left_out(path, unknown, spec, found)
     blocks = count_blocks(spec.name, unknown)
-    if backbone and blocks > spec.blocks:
+    if blocks > spec.blocks and (backbone or _are_layers(unknown, spec.name, blocks)):
         raise _of_other_base(path, spec, str(blocks))
     if not backbone:
         kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
+        if kind.casefold() == f"a lora for {spec.name}":
+            what = f"names layers in a way that is not known here (first: {shown(unknown[0])})"
+            raise InputError("lora", path, f"{what}; export it in ComfyUI's layout")
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
         first = (
             f"none of its {total} keys names a layer of the {spec.backbone} (first:"
@@ -402,9 +428,17 @@ def _refuse_unknown(
     )
 
 
-def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: FamilySpec) -> None:
+def _are_layers(keys: Sequence[str], family: str, blocks: int) -> bool:
+    """Whether keys name layers of a base of so many blocks."""
+    names = name_table(spec_of_shapes(family, blocks))
+    return any(parse_key(key, names) for key in keys)
+
+
+def _refuse_what_can_be_left_out(
+    path: Path, unknown: Sequence[str], spec: FamilySpec, found: Collection[str]
+) -> None:
     """Name whole differences that are not read, and text layers that the model lacks, where
-    nothing else is unknown; the remedy writes the rest."""
+    nothing else is unknown; the remedy writes the rest, `found`."""
     names = name_table(spec_of_shapes(spec.name, spec.blocks))
     counts: Counter[str] = Counter()
     for key in unknown:
@@ -422,6 +456,8 @@ def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: Famil
     ]
     leave_out = " ".join(f"--leave-out {part}" for part in counts)
     remedy = f"onmodel lora convert FILE -o OUT {leave_out} writes the rest"
+    if not found:
+        remedy = "nothing else is in it; use another LoRA"
     raise InputError("lora", path, f"{' and '.join(said)} ({shown(unknown[0])}); {remedy}")
 
 

@@ -28,7 +28,16 @@ _ENDING = re.compile(
 )
 # Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where
 # it is asked for.
-REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
+REFUSED = {
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "oft_": "OFT",
+    "boft": "OFT",
+    ".b1.weight": "GLoRA",
+    ".on_input": "IA3",
+}
+# Names of modules that torch puts around others: compiled, checkpointed, and on several cards.
+_WRAPPERS = re.compile(r"(?<![^._])(?:_orig_mod|_checkpoint_wrapped_module)[._]|^module\.")
 
 
 def name_table(spec: FamilySpec) -> dict[str, Linear]:
@@ -73,7 +82,7 @@ def split_key(key: str) -> tuple[str, str | None]:
 def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
     """The layer and the role of one tensor of a LoRA file, or None when the key is not known."""
     stem, role = split_key(key)
-    linear = table.get(stem)
+    linear = table.get(stem) or table.get(_WRAPPERS.sub("", stem))
     return None if linear is None or role is None else (linear, role)
 
 

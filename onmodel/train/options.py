@@ -10,8 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig, SubsetConfig
 from onmodel.families.modes import Quantize
 from onmodel.families.protocol import SamplingSettings, Timesteps
-from onmodel.prompt_syntax import segments
+from onmodel.prompt_syntax import commands, segments
 from onmodel.reading import LARGEST_WHOLE
+from onmodel.text import shown
 from onmodel.validation import StrictTable
 
 LOKR_FACTOR = 8
@@ -277,6 +278,13 @@ class Options(DataConfig):
             )
         if self.caption_dropout == 1 or self.caption_dropout_every == 1:
             notes.append("no caption is ever shown; lower caption_dropout or caption_dropout_every")
+        preview = self.preview
+        prompts = [*preview.prompts, preview.negative] if preview else []
+        for command in dict.fromkeys(found for prompt in prompts for found in commands(prompt)):
+            notes.append(
+                f"preview: {shown(command, 40)} is read as words, not as other programs read it;"
+                " take it out of the prompt"
+            )
         return notes
 
     def rank_alpha(self, layer: str) -> tuple[int, float]:

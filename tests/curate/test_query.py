@@ -50,6 +50,7 @@ FINDINGS = {"base/a": {"wrong label"}, "more/c": {"blurred", "wrong label"}}
         ("is:captioned is:kept", "ad"),
         ("is:edited", "d"),
         ("  tag:smile   is:kept ", "a"),
+        ("TAG:smile Is:kept", "a"),
     ],
 )
 def test_every_term_must_hold(query: str, names: str) -> None:
@@ -57,9 +58,20 @@ def test_every_term_must_hold(query: str, names: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "query",
+    ['tag:"the \\"best\\""', '"re:zero"', "tag:re:zero", 'finding:"no trigger"', '-"re: zero"'],
+)
+def test_quotes_colons_and_capitals_are_found(query: str) -> None:
+    odd = piece("odd/e", 'the "best", re:zero')
+    assert search([odd], query, {odd.name: ["No trigger"]}) == [odd]
+    assert complete([odd], [], 'tag:"the') == ['tag:"the \\"best\\""']
+
+
+@pytest.mark.parametrize(
     ("query", "line"),
     [
         ("foo:x", "keys are subset, tag"),
+        ('-re:"zero"', 'quote text with a colon: "re:zero"'),
         ("is:odd", "use kept, excluded"),
         ('tag:"x', "close the quotes"),
         ('tag:"a"b', "close the quotes"),
