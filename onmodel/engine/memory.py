@@ -207,9 +207,9 @@ class _Forecaster:
         run = {"run state": run_bytes(outline.spec, settings)}
         room = machine.room - self._phase("train", modes, run).bytes
         if not modes.checkpointing and settings.gradient_checkpointing == "auto":
-            wanted = peaks.step(False).activations > SHARE * room
+            wanted = peaks.step(modes).activations > SHARE * room
             modes = replace(modes, checkpointing=wanted)
-        step = peaks.step(modes.checkpointing)
+        step = peaks.step(modes)
         tiles = modes.vae_tiles
         encoded = outline.encoding_bytes(side, side, machine.dtype, tiles)
         attached = run | {"LoRA copies": peaks.copies(modes)}

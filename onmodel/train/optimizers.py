@@ -175,6 +175,13 @@ def state_bytes(options: Options, shapes: Sequence[Shape]) -> int:
     return round(sum(map(row.state, [(sum(map(prod, shapes)),)] if row.flat else shapes)))
 
 
+def frees_gradient(options: Options) -> bool:
+    """Is the gradient made anew in each backward pass, and freed after the step? Where it is added
+    to from several passes, or an optimizer or layer needs the matrices' own, it stays."""
+    flat = OPTIMIZERS[options.optimizer].flat
+    return options.network == "lora" and flat and options.gradient_accumulation == 1
+
+
 def check_device(options: Options, device: torch.device) -> None:
     """Raise InputError when the optimizer does not work on this device."""
     if OPTIMIZERS[options.optimizer].cuda and device.type != "cuda":
