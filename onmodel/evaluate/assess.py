@@ -56,6 +56,7 @@ from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
 
+_Arms = tuple[Model | None, tuple[str, ...]]  # of a model, None for the base
 Looked = tuple[
     list[list[Path]], Features
 ]  # an arm's pictures [P][S] and what is seen in them [P, S, …]
@@ -167,10 +168,7 @@ class Assessor:
         A control is the base alone, its arm standing where a model's L stands. While a model's
         pictures are generated, a thread looks at those of the one before.
         """
-        wanted: list[tuple[Model | None, tuple[str, ...]]] = [
-            (None, BASE_ARMS),
-            *((m, MODEL_ARMS) for m in models),
-        ]
+        wanted: list[_Arms] = [(None, BASE_ARMS), *((m, MODEL_ARMS) for m in models)]
         total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
         with (
             self.events.task("pictures", total=total) as made,
@@ -178,8 +176,8 @@ class Assessor:
             ThreadPoolExecutor(max_workers=1) as observer,
         ):
             looks = []
-            for model, letters in wanted:
-                self._draw(letters, model, made)
+            for number, (model, letters) in enumerate(wanted):
+                self._draw(wanted[number:], made)
                 looks.append(observer.submit(self._arms, letters, model, seen))
             base, *arms = (look.result() for look in looks)
         found = [
@@ -194,20 +192,21 @@ class Assessor:
 
     def draw(self, models: Sequence[Model]) -> None:
         """Generate what the cache lacks. What shares a batch follows from these prompts alone."""
-        wanted: list[tuple[Model | None, tuple[str, ...]]] = [
-            (None, BASE_ARMS),
-            *((model, MODEL_ARMS) for model in models),
-        ]
+        wanted: list[_Arms] = [(None, BASE_ARMS), *((model, MODEL_ARMS) for model in models)]
         total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
         with self.events.task("pictures", total=total) as made:
-            for model, letters in wanted:
-                self._draw(letters, model, made)
+            for number in range(len(wanted)):
+                self._draw(wanted[number:], made)
 
-    def _draw(self, letters: Sequence[str], model: Model | None, task: Task) -> None:
-        requests: list[PictureRequest] = []
-        for letter in letters:
-            requests += self._in_blocks(self._requests(letter, model))
-        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, task)
+    def _draw(self, wanted: Sequence[_Arms], task: Task) -> None:
+        """Generate the pictures of the first model; those of the others come later."""
+        requests, *others = [self._all_requests(letters, model) for model, letters in wanted]
+        later = [request for rows in others for request in rows]
+        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, task, later)
+
+    def _all_requests(self, letters: Sequence[str], model: Model | None) -> list[PictureRequest]:
+        rows = [self._in_blocks(self._requests(letter, model)) for letter in letters]
+        return [request for row in rows for request in row]
 
     def reseeded(self) -> Assessed:
         """The base with the description under other noise, read as a model: what axes read when

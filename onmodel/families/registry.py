@@ -16,6 +16,7 @@ A family is a folder with the same files as every other one:
     memory.py        make_outline(), outline_of() (`protocol.Outline`)
     doctor.py        examine(), caption_findings()
     licences.py      BASES
+    published.toml   the files that `onmodel base get` downloads
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -162,10 +162,12 @@ def render(
     sampling: Sampling,
     folder: Path,
     task: Task,
+    later: Sequence[PictureRequest] = (),
 ) -> list[Path]:
     """Make what the cache lacks and return the path of every request, in order. Loads the base only
-    if needed. Raises InputError for a prompt that the content policy refuses: nothing generates
-    pictures but through here. `task` moves by requests.
+    if needed. The prompts of `later` calls are encoded too, so that the text encoder is not read
+    again beside the backbone. Raises InputError for a prompt that the content policy refuses:
+    nothing generates pictures but through here. `task` moves by requests.
 
     Requests are cut into batches before the cache is asked, one LoRA after another, so that what
     shares a batch, and with it the last bit of every pixel, does not depend on where an earlier run
@@ -173,7 +175,7 @@ def render(
     """
     from onmodel.lora.tensors import applied, changes_text
 
-    for request in requests:
+    for request in (*requests, *later):
         check_text(request.prompt, "prompt")
         check_prompt(request.prompt, "prompt")
         check_prompt(request.negative, "negative prompt")
@@ -188,6 +190,8 @@ def render(
     for parent in sorted({path.parent for batch in todo for _, path in batch}):
         if parent.exists():
             sweep(parent)
+    missing = [request for batch in todo for request, _ in batch]
+    all_texts = [text for one in (*missing, *later) for text in one.texts]
     for _, same_lora in groupby(todo, key=lambda batch: _weights(batch[0][0].lora)):
         group = list(same_lora)
         requested = [request for batch in group for request, _ in batch]
@@ -196,7 +200,7 @@ def render(
         lora = _read(loaded, requested[0].lora)
         encodes = lora is not None and changes_text(lora, loaded.spec)
         if not encodes:  # before the backbone is read, so that the two are not there at once
-            loaded.encode_prompts(texts, sampling.empty_text)
+            loaded.encode_prompts(all_texts, sampling.empty_text)
             loaded.release()
         with nullcontext() if lora is None else applied(loaded, lora, sampling.weight):
             if encodes:

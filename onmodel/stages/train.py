@@ -291,7 +291,8 @@ def _run(
 
     options = settings
     if modes.checkpointing:
-        options = settings.model_copy(update={"gradient_checkpointing": True})
+        twice = "offload" if modes.offload else True
+        options = settings.model_copy(update={"gradient_checkpointing": twice})
     train(
         TrainingInputs(
             family, data.examples, data.heldout, data.texts, options, context.seed, dtype

@@ -16,6 +16,7 @@ from onmodel.devices import STREAMED, select
 from onmodel.errors import InputError, PausedError
 from onmodel.events import Events
 from onmodel.families.protocol import Family, Text
+from onmodel.freed_memory import kept_freed_memory
 from onmodel.processes import ALONE, Processes
 from onmodel.randomness import generator
 from onmodel.records import Item
@@ -28,6 +29,7 @@ from onmodel.train.objective import (
     draw_noise,
     draw_time,
 )
+from onmodel.train.optimizers import frees_gradient
 from onmodel.train.options import Options
 from onmodel.train.pause import pausing
 from onmodel.train.readings import Readings
@@ -278,6 +280,7 @@ def train(
         attached(family, state.adapters, training.dtype),
         family.training(),
         checkpointing(family, options, lambda: _largest(training), events),
+        kept_freed_memory(),
         pausing(events) as pause,
         events.task("train", total=training.steps, unit="steps") as task,
     ):
@@ -322,6 +325,7 @@ def _update(
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["share"]
     state.optimizer.step()
+    _clear_gradient(adapters, options)
     # Prodigy multiplies the rate by its own estimate d.
     history.rates.append(rate * state.optimizer.param_groups[0].get("d", 1.0))
     state.average()
@@ -400,7 +404,7 @@ def fill_gradient(
 
     Several processes share the pictures, and their gradients are added.
     """
-    adapters.gradient.zero_()
+    _clear_gradient(adapters, training.options)
     total = torch.zeros((), device=adapters.flat.device)
     for batch in step.batches:
         with adapters.low_precision(training.dtype):
@@ -418,6 +422,14 @@ def fill_gradient(
     processes.add(adapters.gradient)
     processes.add(total)
     return total
+
+
+def _clear_gradient(adapters: Trained, options: Options) -> None:
+    """Between two steps a gradient takes memory where it cannot be made anew."""
+    if frees_gradient(options):
+        adapters.free_gradient()
+    else:
+        adapters.gradient.zero_()
 
 
 def _largest(training: TrainingInputs) -> Tensor:

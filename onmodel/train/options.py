@@ -181,16 +181,21 @@ class Options(DataConfig):
             "Number format of large matrix products. auto: bf16 where the hardware supports it."
         ),
     )
-    gradient_checkpointing: bool | Literal["auto"] = Field(
+    gradient_checkpointing: bool | Literal["auto", "offload"] = Field(
         default="auto",
-        description=("Compute blocks twice to save memory. auto: when activations would not fit."),
+        description=(
+            "Compute blocks twice to save memory. offload: and keep their inputs in the host's "
+            "memory meanwhile. auto: when activations would not fit."
+        ),
     )
     memory: str = Field(
         default="auto",
         pattern=r"^(auto|[0-9]{1,6}(\.[0-9]{1,6})? ?(GB|GiB))$",
         description=(
-            'Memory that a step may take, e.g. "6 GB". Turns on strips, gradient checkpointing and '
-            "swapped blocks until it fits. auto: what is free on the card."
+            'Memory that a training step may take, e.g. "6 GB"; coding pictures and previews are '
+            "not limited. Where a step takes more, it turns on strips, gradient checkpointing, on "
+            "a card also offloaded inputs and swapped blocks, until it fits. auto: what is free "
+            "on the card."
         ),
     )
     swap_blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] | Literal["auto"] = Field(
@@ -202,7 +207,10 @@ class Options(DataConfig):
     )
     vae_tiles: bool | Literal["auto"] = Field(
         default="auto",
-        description="Encode and decode large pictures in strips. auto: when memory needs it.",
+        description=(
+            "Encode and decode large pictures in strips. auto: when a training step does not fit "
+            "into `memory` without saving; what coding itself takes is not looked at."
+        ),
     )
     quantize: Quantize | None = Field(
         default=None,

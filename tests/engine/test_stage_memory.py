@@ -47,7 +47,7 @@ def test_every_phase_has_its_parts(on_processor: Forecast) -> None:
     parts = largest(trained, "train")
     assert parts["process"] > GIB // 2
     assert parts["heap"] == 2 * GIB  # a processor's, at most
-    assert parts["run state"] == 16 * 45_875_200  # the factors, their gradient, two moments
+    assert parts["run state"] == 12 * 45_875_200  # the factors and two moments
     encoded = largest(trained, "encode captions")
     assert not {"vae", *WEIGHTS} & parts.keys() - {"transformer"}
     for name, numbers in WEIGHTS.items():

@@ -118,9 +118,10 @@ class AnimaOutline:
         return AnimaText(torch.empty(tokens, width, dtype=dtype), max(rows - tokens, 0))
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:
-        """Blocks are alike, so a block more costs what the second costs."""
-        one, two = step_bytes(1), step_bytes(2)
-        return two + (self.spec.blocks - 2) * (two - one)
+        """Blocks are alike but the first, whose input needs no gradient, so a block more costs what
+        the third costs."""
+        two, three = step_bytes(2), step_bytes(3)
+        return three + (self.spec.blocks - 3) * (three - two)
 
 
 def _filled(model: Any, dtype: torch.dtype) -> Any:
