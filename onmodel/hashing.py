@@ -116,6 +116,20 @@ def write_atomic(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_cached(path: Path, data: bytes) -> None:
+    """Write a file that can be made again: whole or not at all, but without waiting for the disk,
+    so that a power cut may leave an empty one. Raises SpaceError when the disk is full."""
+    temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+    try:
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON in the order of its tables, written atomically."""
     write_atomic(

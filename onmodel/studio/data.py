@@ -19,7 +19,7 @@ from onmodel.events import Events
 from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, page, workspace_of
 from onmodel.studio.roots import folders
-from onmodel.studio.thumbnails import LARGE, LONGEST, thumbnail
+from onmodel.studio.thumbnails import LARGE, LONGEST, MEDIA_TYPE, thumbnail
 
 MOST_ROWS = 500  # of one answer
 PREVIEW = 50  # changed pictures that a preview lists
@@ -61,7 +61,7 @@ def _picture(request: Request, longest: int) -> Response:
     cache = workspace_of(request).own / "thumbnails"
     data = thumbnail(cache, piece.path, piece.sha256, piece.paper, longest)
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
-    return Response(data, media_type="image/webp", headers=headers)
+    return Response(data, media_type=MEDIA_TYPE, headers=headers)
 
 
 def completions(request: Request) -> Response:
