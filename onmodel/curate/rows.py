@@ -7,16 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationError, ValidationInfo
+from pydantic import AfterValidator, PlainValidator, TypeAdapter, ValidationError
 
 from onmodel.text import shown
 
 Row = TypeVar("Row")
-
-
-def _once(value: Row, info: ValidationInfo) -> Row:
-    known: dict[Row, Row] | None = info.context
-    return value if known is None else known.setdefault(value, value)
 
 
 def _path(value: object) -> Path:
@@ -26,7 +21,6 @@ def _path(value: object) -> Path:
 
 
 Tag = Annotated[str, AfterValidator(sys.intern)]  # 20,000 pictures have a few hundred of them
-Once = AfterValidator(_once)  # the first of equal values, where validation is given a context {}
 PathText = PlainValidator(_path)  # half the time of pydantic's own
 
 

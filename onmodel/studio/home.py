@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -71,9 +72,10 @@ def _disk_bytes(folder: Path, state: str) -> int:
 
 
 def home(request: Request) -> Response:
-    """The page."""
-    found = folders(workspace_of(request).roots)
-    return page(
+    """The page. Once it is sent, the data set that was changed last is opened."""
+    workspace, datasets = workspace_of(request), request.app.state.datasets
+    found = folders(workspace.roots)
+    answer = page(
         request,
         "home.html.j2",
         "home",
@@ -82,6 +84,8 @@ def home(request: Request) -> Response:
         bases=[row for row in found if row.comfyui],
         sources=[row for row in found if row.pictures],
     )
+    answer.background = BackgroundTask(datasets.open_last, workspace.characters())
+    return answer
 
 
 def demo(request: Request) -> Response:

@@ -1,7 +1,6 @@
 """Start the studio and serve it until Ctrl-C."""
 
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.resources import files
@@ -10,6 +9,7 @@ from pathlib import Path
 import uvicorn
 
 from onmodel.errors import InputError
+from onmodel.freed_memory import share_memory_among_threads
 from onmodel.studio.app import Services, make_app
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
@@ -27,11 +27,12 @@ def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str],
         raise InputError(
             "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"
         )
+    share_memory_among_threads()
     listener = listen(port)
     key = Key(listener.getsockname()[1])
-    jobs, drawing, datasets = Jobs(workspace), Drawing(), Datasets()
+    jobs, drawing = Jobs(workspace), Drawing()
     config = uvicorn.Config(
-        make_app(workspace, Services(jobs, drawing, datasets), key),
+        make_app(workspace, Services(jobs, drawing, Datasets()), key),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -40,9 +41,6 @@ def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str],
     )
     with jobs.working(), closing(drawing), listener:
         ready(key.url)
-        threading.Thread(
-            target=datasets.open_last, args=(workspace.characters(),), daemon=True
-        ).start()
         uvicorn.Server(config).run(sockets=[listener])
 
 
