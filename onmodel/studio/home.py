@@ -18,7 +18,7 @@ from onmodel.paths import inside
 from onmodel.starter import StarterSettings, write_starter
 from onmodel.studio.jobs import Jobs, RunJob
 from onmodel.studio.render import character_of, fragment, page, workspace_of
-from onmodel.studio.roots import copy_pictures, folder_of, folders
+from onmodel.studio.roots import copy_pictures, folder_of, folders, fullest_folder
 from onmodel.studio.uploads import receive
 from onmodel.studio.workspace import CharacterFolder
 
@@ -137,7 +137,8 @@ async def finish(request: Request) -> Response:
     if source:
         folder = folder_of(roots, source, "source")
         await run_in_threadpool(copy_pictures, folder, character.pictures)
-    settings = StarterSettings(pictures=character.pictures, trigger=str(form.get("trigger", "")))
+    pictures = await run_in_threadpool(fullest_folder, character.pictures)
+    settings = StarterSettings(pictures=pictures, trigger=str(form.get("trigger", "")))
     await run_in_threadpool(write_starter, character.folder, settings, rows)
     return JSONResponse({"goto": f"/c/{character.id}/run"})
 
