@@ -19,7 +19,7 @@ from onmodel.starter import StarterSettings, write_starter
 from onmodel.studio.jobs import Jobs, RunJob
 from onmodel.studio.render import character_of, fragment, page, workspace_of
 from onmodel.studio.roots import copy_pictures, folder_of, folders, fullest_folder
-from onmodel.studio.uploads import receive
+from onmodel.studio.uploads import receive, received
 from onmodel.studio.workspace import CharacterFolder
 
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"  # in a clone, not in a wheel
@@ -112,18 +112,21 @@ async def new(request: Request) -> Response:
 
 async def upload(request: Request) -> Response:
     """One file of a new character's pictures: query field `name`, its path in the dropped folder;
-    the body is the file. A zip is unpacked beside it."""
+    the body is the file. A zip becomes a folder."""
     character = character_of(request)
     name = request.query_params.get("name", "")
     target = inside(character.pictures, name, "name")
     await run_in_threadpool(target.parent.mkdir, parents=True, exist_ok=True)
-    await receive(request, target)
-    left: list[tuple[str, str]] = []
-    if target.suffix.lower() == ".zip":
-        try:
-            left = await run_in_threadpool(unpack, target, target.with_suffix(""))
-        finally:
-            target.unlink()
+    if target.suffix.lower() != ".zip":
+        await receive(request, target)
+        return JSONResponse({"left": []})
+    folder = target.with_suffix("")
+    if folder.exists():
+        raise InputError("name", name, "its folder is here already; rename the zip")
+    async with received(request, target.name) as file:
+        unpacked = file.with_suffix("")
+        left = await run_in_threadpool(unpack, file, unpacked)
+        unpacked.rename(folder)
     return JSONResponse({"left": [f"{entry}: {reason}" for entry, reason in left]})
 
 

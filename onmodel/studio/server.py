@@ -15,6 +15,7 @@ from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import HOST, Key
 from onmodel.studio.jobs import Jobs
+from onmodel.studio.uploads import remove_unfinished
 from onmodel.studio.workspace import open_workspace
 
 
@@ -28,6 +29,7 @@ def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str],
             "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"
         )
     share_memory_among_threads()
+    remove_unfinished(workspace)
     listener = listen(port)
     key = Key(listener.getsockname()[1])
     jobs, drawing = Jobs(workspace), Drawing()
