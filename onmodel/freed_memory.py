@@ -4,12 +4,13 @@ for the steps of a training, which need the same pieces again and again."""
 import ctypes
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 # Of glibc's malloc.h: freed memory at the end of the heap that is given back, and pieces that do
 # not come from the heap. _LARGE is the most that every glibc takes, and what it finds by itself.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _LARGE = 32 * 2**20
 
 
@@ -25,11 +26,18 @@ def return_freed_memory() -> None:
             trim(0)
 
 
+def share_memory_among_threads() -> None:
+    """Let all threads take memory from one pool, before the first of them starts. glibc gives each
+    its own, and what one thread freed then does not serve the others."""
+    if mallopt := _mallopt():
+        mallopt(_ARENA_MAX, 1)
+
+
 @contextmanager
 def kept_freed_memory() -> Iterator[None]:
     """Within the context glibc keeps up to 2 GiB of freed memory at the end of its heap. Each step
     would have it mapped anew, page by page, otherwise."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = _mallopt()
     if mallopt is None:
         yield
         return
@@ -39,3 +47,9 @@ def kept_freed_memory() -> Iterator[None]:
         yield
     finally:
         mallopt(_TRIM_THRESHOLD, 2 * _LARGE)
+
+
+def _mallopt() -> Callable[[int, int], int] | None:
+    """glibc's call that sets an option of its allocator, mallopt(3)."""
+    found = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return cast("Callable[[int, int], int] | None", found)

@@ -127,8 +127,9 @@ def decide_command(
 ) -> None:
     """Decide by hand about pictures. A decision by hand overrides every rule."""
     from onmodel.curate.decisions import decide_by_hand
+    from onmodel.curate.workshop import open_workshop
 
-    say(f"{decide_by_hand(work, picture, keep, tags, sentence, why)} decided")
+    say(f"{decide_by_hand(open_workshop(work), picture, keep, tags, sentence, why)} decided")
 
 
 @app.command("undo")

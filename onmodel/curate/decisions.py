@@ -62,11 +62,10 @@ def fix_findings(
 
 
 def decide_by_hand(
-    work: Path, pictures: Sequence[str], keep: bool, tags: str, sentence: str, why: str
+    workshop: Workshop, pictures: Sequence[str], keep: bool, tags: str, sentence: str, why: str
 ) -> int:
     """Record a person's decision about pictures, as one step: their tags, their sentence, or
     whether they are kept. Returns the number of decisions."""
-    workshop = open_workshop(work)
     rows = []
     for name in pictures:
         if tags:
@@ -78,6 +77,15 @@ def decide_by_hand(
             rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
     workshop.decide(rows)
     return len(rows)
+
+
+def merged_tags(now: Sequence[str], seen: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The tags of `now` with the change that makes `wanted` of `seen`: what another person changed
+    meanwhile stands."""
+    if list(now) == list(seen):
+        return list(wanted)
+    kept = [tag for tag in now if tag in wanted or tag not in seen]
+    return kept + [tag for tag in wanted if tag not in seen and tag not in kept]
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ WORK/aliases/        lists of tag aliases
 WORK/seen/           cached results of the observers for each picture
 """
 
-import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
 
 from onmodel.curate.findings import AuditFinding, finding_from
+from onmodel.curate.rows import PathText, Tag, valid, without_collections
 from onmodel.dataset.captions import check_words
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import (
@@ -40,7 +41,6 @@ PICTURES = "pictures.json"
 JOURNAL = "journal.jsonl"
 FILE = "file"  # who said the tags that a caption file holds
 _KEYS = ConfigDict(extra="forbid")  # a row with an unknown key is damaged, or of a later version
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,12 @@ class Said:
 
     tag: str
     by: str
+
+
+def _once(said: Said, info: ValidationInfo) -> Said:
+    """The first of equal values that a file holds: 20,000 pictures have a few hundred."""
+    known: dict[tuple[str, str], Said] | None = info.context
+    return said if known is None else known.setdefault((said.tag, said.by), said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +74,12 @@ class Piece:
     __pydantic_config__ = _KEYS
 
     name: str
-    path: Path
+    path: Annotated[Path, PathText]
     sha256: str
     width: int
     height: int
-    subset: str
-    tags: tuple[Said, ...]
+    subset: Tag
+    tags: tuple[Annotated[Said, AfterValidator(_once)], ...]
     sentence: str
     origin: str
     rights: str
@@ -89,7 +95,7 @@ class Piece:
         return [said.tag for said in self.tags]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases,
     undo or redo; `step` numbers the commands that were given, `undone` is the step that undo takes
@@ -102,9 +108,9 @@ class Decision:
     step: int
     do: str
     by: str
-    picture: str = ""
-    remove: tuple[str, ...] = ()
-    add: tuple[str, ...] = ()
+    picture: Tag = ""
+    remove: tuple[Tag, ...] = ()
+    add: tuple[Tag, ...] = ()
     why: str = ""
     subset: str = ""
     repeats: int = 0
@@ -125,6 +131,7 @@ class _PicturesFile:
 
 _FIELDS = tuple(field.name for field in fields(Decision))
 _PICTURES_FILE = TypeAdapter(_PicturesFile)
+_subset_fault = lru_cache(maxsize=256)(name_fault)  # many pictures share a subset
 _PIECE, _DECISION = TypeAdapter(Piece), TypeAdapter(Decision)
 
 
@@ -171,7 +178,7 @@ class Workshop:
         if size < self.journal_bytes:
             return open_workshop(self.folder)
         data = whole_lines(path, self.journal_bytes)
-        rows = json_lines(path, data, len(self.journal) + 1) if data else []
+        rows = json_lines(path, data, len(self.journal) + 1)
         return _continued(self, _decisions(self, rows), len(data))
 
     def decide(self, decisions: Sequence[Decision]) -> "Workshop":
@@ -283,7 +290,7 @@ def open_workshop(folder: Path) -> Workshop:
     path = folder / PICTURES
     stamp = _stamp(path)
     try:
-        with _without_collections():
+        with without_collections():
             table = _pictures_file(path)
             pieces = {_named(piece).name: piece for piece in table.pictures}
     except ValueError as error:
@@ -294,21 +301,9 @@ def open_workshop(folder: Path) -> Workshop:
 def _pictures_file(path: Path) -> _PicturesFile:
     """The content of pictures.json. Raises ValueError with the first fault in words."""
     try:
-        return _PICTURES_FILE.validate_json(path.read_bytes())
+        return _PICTURES_FILE.validate_json(path.read_bytes(), context={})
     except ValidationError:  # the slower way says what is wrong
-        return _valid(_PICTURES_FILE, read_json(path))
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Python looks for unreachable objects again and again while many are made; none is here."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        return valid(_PICTURES_FILE, read_json(path))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -317,41 +312,22 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_ino
 
 
-def _decisions(workshop: Workshop, rows: Sequence[object]) -> list[Decision]:
+def _decisions(workshop: Workshop, rows: Iterable[object]) -> list[Decision]:
     """Lines of the journal that follow the workshop's own. Raises StateError for a damaged one."""
     found = []
     for number, row in enumerate(rows, len(workshop.journal) + 1):
         try:
-            found.append(_valid(_DECISION, row))
+            found.append(valid(_DECISION, row))
         except ValueError as error:
             raise _damaged_line(workshop.folder, number, error) from error
     return found
-
-
-def _valid(kind: TypeAdapter[Row], row: object) -> Row:
-    """A row of JSON as what it stands for. Raises ValueError with its first fault in words."""
-    if not isinstance(row, dict):
-        raise ValueError(f"{shown(row)} is no table of keys and values")
-    try:
-        return kind.validate_python(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-    key = shown(".".join(map(str, first["loc"])))
-    if first["type"] == "missing":
-        raise ValueError(f"{key} is missing")
-    if first["type"] == "unexpected_keyword_argument":
-        raise ValueError(f"{key} is no known key")
-    if first["type"] == "dataclass_type":
-        raise ValueError(f"{key}: {shown(first['input'])} is no table of keys and values")
-    fault = first["msg"].removeprefix("Input ")
-    raise ValueError(f"{key}: {shown(first['input'])} {fault}")
 
 
 def _named(piece: Piece) -> Piece:
     """The piece, whose name is `subset/file`, each of which can name a file: an export writes them.
     Raises ValueError otherwise."""
     subset, _, file = piece.name.rpartition("/")
-    why = name_fault(piece.subset, 255) or name_fault(file, 255)
+    why = _subset_fault(piece.subset, 255) or name_fault(file, 255)
     if why is None and subset != piece.subset:
         why = f"it must be a file of its subset, {shown(piece.subset)}"
     if why:
@@ -400,7 +376,7 @@ def _applied(start: Workshop, rows: Sequence[Decision], holding: frozenset[int])
         else:
             try:
                 if row.do == "add":
-                    pieces[row.picture] = _named(_valid(_PIECE, row.piece))
+                    pieces[row.picture] = _named(valid(_PIECE, row.piece))
                 elif row.picture in pieces:
                     pieces[row.picture] = _after(pieces[row.picture], row)
                 else:

@@ -162,6 +162,7 @@ def card_facts(
     ]
     labels = [row["label"] for row in triggers]
     titles = [(base.title, base.licence.title) for base in BASES.values()]
+    reasons = [list(unavailable(evaluation, row.name).values()) for row in evaluation.models]
     return [
         sizes,
         settings,
@@ -170,6 +171,7 @@ def card_facts(
         lineage[root(lineage)],
         labels,
         titles,
+        reasons,
     ]
 
 

@@ -10,16 +10,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from onmodel.curate.bulk import Changed, changes, edit_tags, parse_edit
-from onmodel.curate.decisions import decide_by_hand, fix_findings
+from onmodel.curate.decisions import decide_by_hand, fix_findings, merged_tags
 from onmodel.curate.findings import AuditFinding
 from onmodel.curate.query import complete, complete_tag, search
 from onmodel.curate.workshop import PICTURES, Piece
+from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, page, workspace_of
 from onmodel.studio.roots import folders
-from onmodel.studio.thumbnails import LARGE, LONGEST, thumbnail
+from onmodel.studio.thumbnails import LARGE, LONGEST, MEDIA_TYPE, thumbnail
 
 MOST_ROWS = 500  # of one answer
 PREVIEW = 50  # changed pictures that a preview lists
@@ -61,7 +62,7 @@ def _picture(request: Request, longest: int) -> Response:
     cache = workspace_of(request).own / "thumbnails"
     data = thumbnail(cache, piece.path, piece.sha256, piece.paper, longest)
     headers = {"Cache-Control": "private, max-age=31536000, immutable"}
-    return Response(data, media_type="image/webp", headers=headers)
+    return Response(data, media_type=MEDIA_TYPE, headers=headers)
 
 
 def completions(request: Request) -> Response:
@@ -99,14 +100,24 @@ def _edit(request: Request, body: Mapping[str, Any]) -> dict[str, object]:
 
 async def decide(request: Request) -> Response:
     """A decision by hand about the selection: JSON with `names` or `q`, and one of `keep` (true or
-    false), `tags`, `sentence`; `why` is the reason."""
+    false), `tags`, `sentence`; `why` is the reason. `seen` is the text that the page showed of the
+    tags or the sentence of the one picture: what was changed meanwhile is not lost."""
     body = await _body(request)
 
     def work() -> int:
-        names = [piece.name for piece in _selected(opened_dataset(request), body)]
+        opened = opened_dataset(request)
+        pieces = _selected(opened, body)
         keep = body.get("keep") is not False
-        said = [_text(body, key) for key in ("tags", "sentence", "why")]
-        return decide_by_hand(character_of(request).data, names, keep, *said)
+        tags, sentence, why = (_text(body, key) for key in ("tags", "sentence", "why"))
+        if "seen" in body and len(pieces) == 1:
+            seen = _text(body, "seen")
+            if sentence and pieces[0].sentence != seen:
+                raise InputError("sentence", pieces[0].name, "was changed meanwhile; open it again")
+            if tags:
+                lists = (pieces[0].words, split_tags(seen), split_tags(tags))
+                tags = ", ".join(merged_tags(*lists))
+        names = [piece.name for piece in pieces]
+        return decide_by_hand(opened.workshop, names, keep, tags, sentence, why)
 
     return JSONResponse({"decided": await run_in_threadpool(work)})
 

@@ -4,13 +4,14 @@ import gc
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from onmodel.curate.findings import AuditFinding, kinds_by_picture
 from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop, read_findings
-from onmodel.errors import InputError
+from onmodel.errors import InputError, OnmodelError
 from onmodel.freed_memory import return_freed_memory
 from onmodel.studio.render import character_of
 from onmodel.studio.workspace import CharacterFolder
@@ -44,10 +45,12 @@ class Datasets:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open_last(self, characters: Sequence[CharacterFolder]) -> None:
-        """Open the data set that was changed last, before somebody asks for it."""
-        there = [one for one in characters if (one.data / PICTURES).is_file()]
-        if there:
-            self.get(max(there, key=lambda one: one.data.stat().st_mtime))
+        """Open the data set that was changed last, before somebody asks for it; its own page says
+        what is wrong with it."""
+        with suppress(OnmodelError, OSError):
+            there = [one for one in characters if (one.data / PICTURES).is_file()]
+            if there:
+                self.get(max(there, key=lambda one: one.data.stat().st_mtime))
 
     def get(self, character: CharacterFolder) -> OpenDataset:
         """The data set of a character as it is now. Raises InputError where there is none."""

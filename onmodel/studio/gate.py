@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 LARGEST_BODY = 1 << 20  # bytes of a form or a JSON body
 LARGEST_UPLOAD = 4 << 30  # bytes of one file
 UPLOADS = "/upload/"  # paths whose bodies are files
+STATIC = "/static/"  # scripts and styles
 SHUT = "copy the address that onmodel printed into the browser"
 
 POLICY = (
@@ -99,8 +100,9 @@ class Gate:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in (*SAFETY_HEADERS.items(), ("Cache-Control", "no-store")):
+                for name, value in SAFETY_HEADERS.items():
                     headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", _kept(scope))
             await send(message)
 
         if answer is not None:
@@ -136,6 +138,11 @@ class Gate:
         if not length.isdecimal() or int(length) > _bound(scope):
             return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
         return None
+
+
+def _kept(scope: Scope) -> str:
+    """Whether the browser keeps an answer: scripts and styles, which it asks about each time."""
+    return "no-cache" if scope["path"].startswith(STATIC) else "no-store"
 
 
 def _bound(scope: Scope) -> int:

@@ -58,6 +58,18 @@ def copy_pictures(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=left_out, dirs_exist_ok=True)
 
 
+def fullest_folder(folder: Path) -> Path:
+    """The folder, or the one below it, that holds the most pictures: a first recipe trains on it.
+    A dropped folder and an unpacked zip lie below."""
+    best, most = folder, 0
+    for root, inner, names in os.walk(folder):
+        inner.sort()
+        count = sum(Path(name).suffix.lower() in PICTURE_ENDINGS for name in names)
+        if count > most:
+            best, most = Path(root), count
+    return best
+
+
 def _below(root: Path) -> Iterator[Path]:
     """The root and the folders below it, the upper ones first."""
     level, count = [root], 0

@@ -1,7 +1,6 @@
 """Start the studio and serve it until Ctrl-C."""
 
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.resources import files
@@ -10,11 +9,13 @@ from pathlib import Path
 import uvicorn
 
 from onmodel.errors import InputError
+from onmodel.freed_memory import share_memory_among_threads
 from onmodel.studio.app import Services, make_app
 from onmodel.studio.datasets import Datasets
 from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import HOST, Key
 from onmodel.studio.jobs import Jobs
+from onmodel.studio.uploads import remove_unfinished
 from onmodel.studio.workspace import open_workspace
 
 
@@ -27,11 +28,13 @@ def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str],
         raise InputError(
             "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"
         )
+    share_memory_among_threads()
+    remove_unfinished(workspace)
     listener = listen(port)
     key = Key(listener.getsockname()[1])
-    jobs, drawing, datasets = Jobs(workspace), Drawing(), Datasets()
+    jobs, drawing = Jobs(workspace), Drawing()
     config = uvicorn.Config(
-        make_app(workspace, Services(jobs, drawing, datasets), key),
+        make_app(workspace, Services(jobs, drawing, Datasets()), key),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -40,9 +43,6 @@ def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str],
     )
     with jobs.working(), closing(drawing), listener:
         ready(key.url)
-        threading.Thread(
-            target=datasets.open_last, args=(workspace.characters(),), daemon=True
-        ).start()
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -51,6 +51,7 @@ def listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.bind((HOST, port))
+        listener.listen()  # so that the address answers from the moment it is printed
     except (OSError, OverflowError) as error:
         listener.close()
         reason = getattr(error, "strerror", None) or "a port is a number from 0 to 65535"

@@ -200,8 +200,12 @@ const words = document.getElementById("words");
 words.addEventListener("submit", async (event) => {
   event.preventDefault();
   const names = [document.getElementById("details").dataset.name];
-  if (words.tags.value !== words.dataset.tags) await change("decide", { names, tags: words.tags.value });
-  if (words.sentence.value !== words.dataset.sentence) await change("decide", { names, sentence: words.sentence.value });
+  const wanted = new FormData(words); // each change shows the fields anew
+  const seen = { ...words.dataset };
+  for (const key of ["tags", "sentence"]) {
+    const value = wanted.get(key).replaceAll("\r\n", "\n");
+    if (value !== seen[key]) await change("decide", { names, [key]: value, seen: seen[key] });
+  }
 });
 
 suggest(words.tags, `${url}/data/tags`, root.dataset.options);
