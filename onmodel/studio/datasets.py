@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from onmodel.curate.findings import AuditFinding, kinds_by_picture
-from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop, read_findings
+from onmodel.curate.findings import AuditFinding, kinds_by_picture, read_findings
+from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop
 from onmodel.errors import InputError
 from onmodel.freed_memory import return_freed_memory
 from onmodel.studio.render import character_of
