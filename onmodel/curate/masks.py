@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from PIL import Image
 
 from onmodel.curate.crop import crop, uncrop
-from onmodel.curate.ingest import scan_folder
+from onmodel.curate.listing import list_folder, split_masks
 from onmodel.curate.workshop import Decision, Piece, open_workshop
 from onmodel.dataset.pixels import open_mask
 from onmodel.errors import InputError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NONE = "none"  # a picture without a mask, though one lies beside it
 FOLDER = "masks"
 LEARNT = 255
+CAPTION = ".txt"
 MaskSource = Literal["alpha", "person", "head"]
 Masks = dict[Path, Path]  # picture → the mask beside it
 
@@ -36,10 +37,12 @@ def masks_beside(pieces: Iterable[Piece]) -> Masks:
     found: Masks = {}
     for folder in {piece.path.parent for piece in pieces}:
         try:
-            scan = scan_folder(folder, "")
+            listing = list_folder(folder)
         except InputError:  # it was moved away; its pictures cannot be read either
             continue
-        found |= {row.path: row.mask for row in scan.pictures if row.mask}
+        captioned = (path.stem for path in listing.files if path.suffix.lower() == CAPTION)
+        pictures, masks, _ = split_masks(listing, captioned)
+        found |= {path: masks[path.stem] for path in pictures if path.stem in masks}
     return found
 
 

@@ -116,7 +116,7 @@ class Decision:
     undo takes back and redo does again. `piece` is a picture that comes to the set, as a table.
     strict: `subset` must say what `add` names; `aliases` is the hash of the list that holds from
     here on. crop: `turn` and `box` of crop.py; mask: `mask` of masks.py. repeats: `before` are
-    those that they replace in a recipe, 0 for none."""
+    those that they replace in the train stage `stage` of a recipe."""
 
     __pydantic_config__ = _KEYS
 
@@ -136,6 +136,7 @@ class Decision:
     turn: int = 0
     box: Box = ()
     mask: str = ""
+    stage: str = ""
     before: int = 0
 
 

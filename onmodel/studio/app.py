@@ -12,7 +12,22 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import audits, compare, data, home, merge, queue, recipe, release, results, run
+from onmodel.studio import (
+    audits,
+    charts,
+    compare,
+    data,
+    home,
+    mask_jobs,
+    merge,
+    pictures,
+    planner,
+    queue,
+    recipe,
+    release,
+    results,
+    run,
+)
 from onmodel.studio.checks import Checks
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.datasets import Datasets
@@ -22,7 +37,10 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, queue, data, audits, run, recipe, compare, results, merge, release)
+ROOMS = (
+    *(home, queue, data, pictures, mask_jobs, audits, charts, planner),
+    *(run, recipe, compare, results, merge, release),
+)
 
 
 @dataclass(frozen=True)

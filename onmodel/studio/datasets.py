@@ -5,34 +5,74 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 from starlette.requests import Request
 
 from onmodel.curate.findings import AuditFinding, kinds_by_picture, read_findings
+from onmodel.curate.masks import Masks, mask_file, masks_beside
+from onmodel.curate.query import PictureFacts
 from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop
 from onmodel.errors import InputError
 from onmodel.freed_memory import return_freed_memory
+from onmodel.studio.known_split import KnownSplit, known_split
 from onmodel.studio.render import character_of
+from onmodel.studio.shown_values import ShownValues, shown_values
 from onmodel.studio.workspace import CharacterFolder
+
+
+@dataclass(frozen=True)
+class MasksBeside:
+    """The masks that lie beside imported pictures, looked for when they are first asked for."""
+
+    pieces: Sequence[Piece]
+
+    @cached_property
+    def found(self) -> Masks:
+        return masks_beside(self.pieces)
 
 
 @dataclass(frozen=True)
 class OpenDataset:
     """The state of a data set with its last audit. `findings`: name of a picture → findings about
-    it; `by_hash`: SHA-256 → picture."""
+    it; `by_hash`: hash of what a picture shows (Piece.content) → picture."""
 
+    character: CharacterFolder
     workshop: Workshop
     findings: Mapping[str, Sequence[AuditFinding]]
     by_hash: Mapping[str, Piece]
+    beside: MasksBeside
 
     @property
     def all_findings(self) -> Iterator[AuditFinding]:
         return (row for rows in self.findings.values() for row in rows)
 
-    @property
-    def kinds(self) -> dict[str, set[str]]:
-        """Name of a picture → kinds of its findings in lower case, for queries."""
-        return kinds_by_picture(self.all_findings)
+    def mask_file(self, piece: Piece) -> Path | None:
+        """The file of a picture's mask; None without one."""
+        return mask_file(self.workshop.folder, piece, self.beside.found)
+
+    @cached_property
+    def shown(self) -> ShownValues:
+        """What each picture shows."""
+        return shown_values(self.character, self.workshop)
+
+    @cached_property
+    def split(self) -> KnownSplit:
+        """What the next run holds out, by the recipe of the time when it is first asked for."""
+        return known_split(self.character, self.workshop)
+
+    def facts(self, query: str) -> PictureFacts:
+        """What a query, or its beginning, reads beside the pictures."""
+        split = self.split if "split:" in query else KnownSplit()
+        pieces = self.workshop.pieces.values() if "masked" in query else ()
+        return PictureFacts(
+            kinds_by_picture(self.all_findings),
+            {piece.name for piece in pieces if self.mask_file(piece)},
+            self.shown.by_picture if "shows:" in query else {},
+            None if split.unknown else split.split,
+            {"split": split.unknown},
+        )
 
 
 @dataclass
@@ -60,8 +100,10 @@ class Datasets:
             if known and workshop is known.workshop and same:
                 return known
             found = known.findings if known and same else _findings(character)
-            by_hash = {piece.sha256: piece for piece in workshop.pieces.values()}
-            made = OpenDataset(workshop, found, by_hash)
+            by_hash = {piece.content: piece for piece in workshop.pieces.values()}
+            same = known is not None and known.workshop.stamp == workshop.stamp
+            beside = known.beside if known and same else MasksBeside([*workshop.pieces.values()])
+            made = OpenDataset(character, workshop, found, by_hash, beside)
             self._open[character.id], self._audited[character.id] = made, audited
             return made
 

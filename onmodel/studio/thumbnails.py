@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from onmodel.curate.crop import crop
+from onmodel.curate.workshop import Piece
 from onmodel.dataset.formats import readable, upright
 from onmodel.dataset.pixels import WHITE, as_shown
 from onmodel.errors import StateError
@@ -19,25 +21,24 @@ LARGE = 1024  # of one that is looked at by itself
 QUALITY = 80
 
 
-def thumbnail(
-    cache: Path, picture: Path, sha256: str, background: str = "", longest: int = LONGEST
-) -> bytes:
-    """A WebP of the picture whose file has this hash. Raises StateError when the file is missing or
-    not as it was imported."""
+def thumbnail(cache: Path, piece: Piece, longest: int = LONGEST) -> bytes:
+    """A WebP of a picture as it is turned and cropped. Raises StateError when its file is missing
+    or not as it was imported."""
     size = "" if longest == LONGEST else f"-{longest}"
-    kept = inside(cache, f"{sha256[:2]}/{sha256}{size}.webp", "picture")
+    kept = inside(cache, f"{piece.content[:2]}/{piece.content}{size}.webp", "picture")
     if kept.is_file():
         return kept.read_bytes()
     try:
-        data = picture.read_bytes()
+        data = piece.path.read_bytes()
     except OSError as error:
-        raise StateError(picture, f"cannot be read ({error.strerror})") from error
-    if sha256_bytes(data) != sha256:
-        raise StateError(picture, "is not as it was imported; import it again")
+        raise StateError(piece.path, f"cannot be read ({error.strerror})") from error
+    if sha256_bytes(data) != piece.sha256:
+        raise StateError(piece.path, "is not as it was imported; import it again")
     with Image.open(io.BytesIO(data), formats=readable()) as file:
-        file.draft("RGB", (2 * longest, 2 * longest))  # JPEGs are decoded at a fraction
+        if not piece.box:
+            file.draft("RGB", (2 * longest, 2 * longest))  # JPEGs are decoded at a fraction
         file.load()
-        shown = as_shown(upright(file), background or WHITE)
+        shown = crop(as_shown(upright(file), piece.paper or WHITE), piece.turn, piece.box)
     shown.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=2.0)
     buffer = io.BytesIO()
     shown.save(buffer, "WEBP", quality=QUALITY, method=1)

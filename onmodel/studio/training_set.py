@@ -65,14 +65,20 @@ def _write(workshop: Workshop, target: Path) -> None:
     os.replace(part, target)
 
 
-def _moved(character: CharacterFolder, folder: str, target: Path) -> str | None:
-    """The set's folder in place of one in `pictures/` or of an older set; None for any other."""
+def subset_in(character: CharacterFolder, folder: str) -> str | None:
+    """The subset of the data set that a source's folder stands for: one in `pictures/` or of an
+    older set; None for any other folder."""
     place = Path(os.path.normpath(character.folder / folder))
     if place.is_relative_to(character.pictures):
-        subset = place.name
-    elif len(parts := _inside(place, character.folder / SETS)) == 2:
-        subset = parts[1]
-    else:
+        return place.name
+    parts = _inside(place, character.folder / SETS)
+    return parts[1] if len(parts) == 2 else None
+
+
+def _moved(character: CharacterFolder, folder: str, target: Path) -> str | None:
+    """The set's folder of a source; None for a source that is no subset of the data set."""
+    subset = subset_in(character, folder)
+    if subset is None:
         return None
     if not (target / subset).is_dir():
         remedy = (
