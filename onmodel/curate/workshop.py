@@ -196,6 +196,8 @@ class Workshop:
         if path.exists() and path.stat().st_size < self.journal_bytes:
             return open_workshop(self.folder)
         data = whole_lines(path, self.journal_bytes)
+        if not data and self.imported:
+            return self
         rows = json_lines(path, data, len(self.journal) + 1) if data else []
         return _continued(self, _decisions(self, rows), len(data))
 

@@ -59,7 +59,7 @@ class OpenDataset:
 
     @cached_property
     def split(self) -> KnownSplit:
-        """What the next run holds out, by the recipe of the time when it is first asked for."""
+        """What the next run holds out."""
         return known_split(self.character, self.workshop)
 
     def facts(self, query: str) -> PictureFacts:
@@ -80,7 +80,7 @@ class Datasets:
     """Data sets by character."""
 
     _open: dict[str, OpenDataset] = field(default_factory=dict)
-    _audited: dict[str, float] = field(default_factory=dict)
+    _stamps: dict[str, list[int]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open_last(self, characters: Sequence[CharacterFolder]) -> None:
@@ -94,18 +94,24 @@ class Datasets:
         with self._lock:
             known = self._open.get(character.id)
             workshop = known.workshop.refreshed() if known else _opened(character)
-            audit = character.data / "audit.json"
-            audited = audit.stat().st_mtime if audit.is_file() else 0.0
-            same = audited == self._audited.get(character.id)
-            if known and workshop is known.workshop and same:
+            read = (character.data / "audit.json", character.folder / "recipe.toml")
+            stamps = [_changed(path) for path in (*read, character.sheet)]
+            before = self._stamps.get(character.id, [])
+            if known and workshop is known.workshop and stamps == before:
                 return known
-            found = known.findings if known and same else _findings(character)
+            audited = before[:1] == stamps[:1]
+            found = known.findings if known and audited else _findings(character)
             by_hash = {piece.content: piece for piece in workshop.pieces.values()}
             same = known is not None and known.workshop.stamp == workshop.stamp
             beside = known.beside if known and same else MasksBeside([*workshop.pieces.values()])
             made = OpenDataset(character, workshop, found, by_hash, beside)
-            self._open[character.id], self._audited[character.id] = made, audited
+            self._open[character.id], self._stamps[character.id] = made, stamps
             return made
+
+
+def _changed(path: Path) -> int:
+    """When a file was changed last, in nanoseconds; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _opened(character: CharacterFolder) -> Workshop:

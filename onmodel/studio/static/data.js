@@ -284,6 +284,7 @@ document.getElementById("data").addEventListener("click", (event) => {
   if (!chip) return;
   query.value = chip.dataset.query;
   query.dispatchEvent(new Event("input"));
+  if (grid.getBoundingClientRect().top > innerHeight - CELL) grid.scrollIntoView({ block: "end" });
 });
 
 for (const details of document.querySelectorAll("details:has(> [data-panel])")) {
