@@ -112,8 +112,9 @@ def with_repeats(text: str, stage: str, repeats: Mapping[str, int]) -> str:
     if "data" not in rows:
         rows["data"] = [{"subset": name, "repeats": number} for name, number in repeats.items()]
     for row in rows["data"]:
-        if (name := str(row.get("subset"))) in repeats and "stage" not in row:
-            row["repeats"] = repeats[name]
+        number = repeats.get(str(row.get("subset"))) if "stage" not in row else None
+        if number and number != row.get("repeats", 1):
+            row["repeats"] = number
     return tomlkit.dumps(table)
 
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from onmodel.curate.balance import balance, even_targets
 from onmodel.curate.workshop import Decision
 from onmodel.dataset.rules import MOST_REPEATS
 from onmodel.engine.draft import save_recipe, with_repeats
@@ -99,6 +100,20 @@ def plan(opened: OpenDataset, stage: str, repeats: Mapping[str, int]) -> Repeats
     )
 
 
+def even_repeats(opened: OpenDataset, plan: RepeatsPlan) -> dict[str, int]:
+    """Repeats of the plan's own subsets that bring the values of free attributes near equal shares;
+    none where there is a single subset."""
+    own = {name: row.name for row in plan.subsets for name in row.own}
+    if len(own) < 2:
+        return {}
+    kept = [opened.shown.counted[piece.name] for piece in opened.workshop.kept]
+    counted = [row for row in kept if row.subset in own]
+    vocabulary = opened.shown.vocabulary
+    targets = even_targets(counted, vocabulary, opened.shown.free)
+    found = balance(counted, vocabulary, targets, opened.workshop.repeats).repeats
+    return {own[name]: number for name, number in found.items()}
+
+
 def set_repeats(opened: OpenDataset, stage: str, repeats: Mapping[str, int]) -> None:
     """Write repeats into the recipe, as one step of the journal. Nothing happens when they are
     those of the recipe. Raises InputError as plan() and with_repeats() do."""
@@ -172,13 +187,14 @@ def _pictures(opened: OpenDataset, subsets: Sequence[str]) -> int:
 
 def show(request: Request) -> Response:
     """The sliders, and the numbers of the recipe: query field `stage`."""
-    return _answer(request, "planner.html.j2", request.query_params.get("stage", ""), {})
+    return _planner(request, request.query_params.get("stage", ""))
 
 
 def numbers(request: Request) -> Response:
     """The numbers with the repeats of the query fields `repeats.SUBSET`."""
     stage, repeats = _fields(request.query_params.multi_items())
-    return _answer(request, "plan_numbers.html.j2", stage, repeats)
+    found = plan(opened_dataset(request), stage, repeats)
+    return fragment(request, "plan_numbers.html.j2", character=character_of(request), plan=found)
 
 
 async def apply(request: Request) -> Response:
@@ -186,7 +202,7 @@ async def apply(request: Request) -> Response:
     form = await request.form()
     stage, repeats = _fields([(key, str(value)) for key, value in form.multi_items()])
     await run_in_threadpool(set_repeats, opened_dataset(request), stage, repeats)
-    answer = await run_in_threadpool(_answer, request, "planner.html.j2", stage, {})
+    answer = await run_in_threadpool(_planner, request, stage)
     answer.headers["HX-Trigger"] = "dataset-changed"
     return answer
 
@@ -204,9 +220,11 @@ def _fields(fields: Iterable[tuple[str, str]]) -> tuple[str, dict[str, int]]:
     return stage, repeats
 
 
-def _answer(request: Request, template: str, stage: str, repeats: Mapping[str, int]) -> Response:
-    found = plan(opened_dataset(request), stage, repeats)
-    return fragment(request, template, character=character_of(request), plan=found)
+def _planner(request: Request, stage: str) -> Response:
+    opened = opened_dataset(request)
+    found = plan(opened, stage, {})
+    values = {"plan": found, "even": even_repeats(opened, found)}
+    return fragment(request, "planner.html.j2", character=character_of(request), **values)
 
 
 ROUTES = (

@@ -228,6 +228,16 @@ root.addEventListener("input", (event) => { // sliders that show their number
   if ("shows" in event.target.dataset) event.target.parentElement.querySelector("output").value = event.target.value;
 });
 
+root.addEventListener("click", (event) => { // proposed repeats
+  const button = event.target.closest("[data-sets]");
+  if (!button) return;
+  for (const [name, number] of Object.entries(JSON.parse(button.dataset.sets))) {
+    const slider = button.form.elements[`repeats.${name}`];
+    slider.value = number;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+});
+
 const edit = document.getElementById("edit");
 async function sendEdit(preview) {
   const fields = Object.fromEntries(new FormData(edit));
