@@ -68,10 +68,9 @@ def tags_command(
 
 def _found(workshop: "Workshop", query: str) -> "list[Piece]":
     """The pictures that a query finds; findings are those of the last audit, if there was one."""
-    from onmodel.curate.findings import kinds_by_picture
-    from onmodel.curate.query import search
-    from onmodel.curate.workshop import read_findings
+    from onmodel.curate.findings import kinds_by_picture, read_findings
+    from onmodel.curate.query import PictureFacts, search
 
     audited = (workshop.folder / "audit.json").exists()
     kinds = kinds_by_picture(read_findings(workshop.folder)) if audited else {}
-    return search(workshop.pieces.values(), query, kinds)
+    return search(workshop.pieces.values(), query, PictureFacts(kinds))

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onmodel.curate.findings import AuditFinding
+from onmodel.curate.findings import AuditFinding, read_findings
 from onmodel.curate.workshop import (
     Decision,
     Piece,
     Workshop,
-    fix_decision,
+    after,
     open_workshop,
-    read_findings,
-    still_apply,
 )
 from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError
@@ -118,3 +116,26 @@ def decide_pair(work: Path, keep: Sequence[str], exclude: Sequence[str]) -> None
     rows = [Decision(0, "keep", "person", name) for name in keep]
     rows += [Decision(0, "aside", "person", name, why=why) for name in exclude]
     open_workshop(work).decide(rows)
+
+
+def fix_decision(finding: AuditFinding) -> Decision | None:
+    """The decision that applies a finding's fix; None for a finding without one."""
+    if finding.fix is None or not finding.picture:
+        return None
+    why = f"{finding.id} {finding.kind}: {finding.evidence}"
+    if finding.fix.aside:
+        return Decision(0, "aside", f"rule: {finding.kind}", finding.picture, why=why)
+    by = finding.fix.by or f"rule: {finding.kind}"
+    return Decision(0, "tag", by, finding.picture, finding.fix.remove, finding.fix.add, why)
+
+
+def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions, in order, whose tags still exist when they are applied: an audit may be older
+    than the last change."""
+    pieces, fresh = dict(workshop.pieces), []
+    for row in decisions:
+        piece = pieces.get(row.picture)
+        if piece is not None and set(row.remove) <= set(piece.words):
+            pieces[row.picture] = after(piece, row)
+            fresh.append(row)
+    return fresh

@@ -8,6 +8,7 @@ WORK/writer.lock     held by the process that writes; reading needs no lock
 WORK/audit.json      findings of the last audit
 WORK/models/         lineage of the models that made some of the pictures
 WORK/aliases/        lists of tag aliases
+WORK/masks/          masks of pictures, by the SHA-256 of their files
 WORK/seen/           cached results of the observers for each picture
 """
 
@@ -20,7 +21,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
 
-from onmodel.curate.findings import AuditFinding, finding_from
+from onmodel.curate.crop import Box, Cropped, cropped_size
 from onmodel.curate.rows import PathText, Tag, valid, without_collections
 from onmodel.dataset.captions import check_words
 from onmodel.errors import InputError, StateError
@@ -68,7 +69,8 @@ class Piece:
     stated them. `made` holds model, prompt, seed and settings of a generated picture. `told` is the
     source of the sentence. `paper` is the background colour of a transparent picture, else "";
     `profile` its colour profile, or "". `aside` is the reason why it is excluded, "" when it is
-    kept; `decided` is who decided that.
+    kept; `decided` is who decided that. `width` and `height` are those of the upright file; `turn`
+    and `box` say what of it is shown (crop.py). `mask` is that of masks.py.
     """
 
     __pydantic_config__ = _KEYS
@@ -89,19 +91,39 @@ class Piece:
     made: Mapping[str, object] = field(default_factory=dict)
     aside: str = ""
     decided: str = ""
+    turn: int = 0
+    box: Box = ()
+    mask: str = ""
 
     @property
     def words(self) -> list[str]:
         return [said.tag for said in self.tags]
 
+    @property
+    def cropped(self) -> Cropped:
+        return Cropped(self.path, self.paper, self.turn, self.box)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is shown."""
+        return cropped_size(self.width, self.height, self.turn, self.box)
+
+    @property
+    def content(self) -> str:
+        """A hash of what is shown: the file's, unless it is turned or cropped."""
+        if not self.turn and not self.box:
+            return self.sha256
+        return hash_json([self.sha256, self.turn, list(self.box)])
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases,
-    undo or redo; `step` numbers the commands that were given, `undone` is the step that undo takes
-    back and redo does again. `piece` is a picture that comes to the set, as a table. strict:
-    `subset` must say what `add` names; `aliases` is the hash of the list that holds from here
-    on."""
+    """A line of the journal. `do` is tag, sentence, keep, aside, crop, mask, repeats, add, strict,
+    aliases, undo or redo; `step` numbers the commands that were given, `undone` is the step that
+    undo takes back and redo does again. `piece` is a picture that comes to the set, as a table.
+    strict: `subset` must say what `add` names; `aliases` is the hash of the list that holds from
+    here on. crop: `turn` and `box` of crop.py; mask: `mask` of masks.py. repeats: `before` are
+    those that they replace in the train stage `stage` of a recipe."""
 
     __pydantic_config__ = _KEYS
 
@@ -118,6 +140,11 @@ class Decision:
     sentence: str = ""
     piece: Mapping[str, object] = field(default_factory=dict)
     aliases: str = ""
+    turn: int = 0
+    box: Box = ()
+    mask: str = ""
+    stage: str = ""
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -178,6 +205,8 @@ class Workshop:
         if size < self.journal_bytes:
             return open_workshop(self.folder)
         data = whole_lines(path, self.journal_bytes)
+        if not data and self.imported:
+            return self
         rows = json_lines(path, data, len(self.journal) + 1)
         return _continued(self, _decisions(self, rows), len(data))
 
@@ -378,7 +407,7 @@ def _applied(start: Workshop, rows: Sequence[Decision], holding: frozenset[int])
                 if row.do == "add":
                     pieces[row.picture] = _named(valid(_PIECE, row.piece))
                 elif row.picture in pieces:
-                    pieces[row.picture] = _after(pieces[row.picture], row)
+                    pieces[row.picture] = after(pieces[row.picture], row)
                 else:
                     raise ValueError(f"the data set has no picture {shown(row.picture)}")
             except ValueError as error:
@@ -394,49 +423,19 @@ def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision
     return Decision(0, "aliases", "person", why=why, aliases=sha256)
 
 
-def fix_decision(finding: AuditFinding) -> Decision | None:
-    """The decision that applies a finding's fix; None for a finding without one."""
-    if finding.fix is None or not finding.picture:
-        return None
-    why = f"{finding.id} {finding.kind}: {finding.evidence}"
-    if finding.fix.aside:
-        return Decision(0, "aside", f"rule: {finding.kind}", finding.picture, why=why)
-    by = finding.fix.by or f"rule: {finding.kind}"
-    return Decision(0, "tag", by, finding.picture, finding.fix.remove, finding.fix.add, why)
-
-
-def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
-    """The decisions, in order, whose tags still exist when they are applied: an audit may be older
-    than the last change."""
-    pieces, fresh = dict(workshop.pieces), []
-    for row in decisions:
-        piece = pieces.get(row.picture)
-        if piece is not None and set(row.remove) <= set(piece.words):
-            pieces[row.picture] = _after(piece, row)
-            fresh.append(row)
-    return fresh
-
-
-def read_findings(folder: Path) -> list[AuditFinding]:
-    """The findings of the last audit. Raises InputError when there was none."""
-    if not (folder / "audit.json").exists():
-        raise InputError("work", folder, "was not audited yet; run `onmodel dataset audit` first")
-    try:
-        return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StateError(
-            folder / "audit.json", "is damaged; run `onmodel dataset audit` again"
-        ) from error
-
-
 def piece_as_table(piece: Piece) -> dict[str, object]:
     """A piece as JSON holds it."""
     return asdict(piece) | {"path": str(piece.path)}
 
 
-def _after(piece: Piece, row: Decision) -> Piece:
+def after(piece: Piece, row: Decision) -> Piece:
+    """The picture after a decision about it. Raises ValueError for an unknown one."""
     if row.do == "sentence":
         return replace(piece, sentence=row.sentence, told=row.by)
+    if row.do == "crop":
+        return replace(piece, turn=row.turn, box=row.box)
+    if row.do == "mask":
+        return replace(piece, mask=row.mask)
     if row.do == "keep":
         return replace(piece, aside="", decided=row.by)
     if row.do == "aside":

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,25 @@ def with_folders(text: str, moved: Callable[[str], str | None]) -> str:
                 new = moved(str(source["folder"])) if "folder" in source else None
                 if new is not None:
                     source["folder"] = new
+    return tomlkit.dumps(table)
+
+
+def with_repeats(text: str, stage: str, repeats: Mapping[str, int]) -> str:
+    """The text with the repeats of subsets of a train stage changed; `repeats` has every subset
+    that the stage trains on. Comments and order stay. Raises InputError for a stage that is not
+    there, and for one whose subsets the text does not name one by one."""
+    table = _parsed(text)
+    rows = table.get("stages", {}).get(stage)
+    if not isinstance(rows, dict):
+        raise InputError("stages", stage, "is not in the recipe")
+    if "data" in table.get("defaults", {}).get("train", {}) and "data" not in rows:
+        raise InputError(f"stages.{stage}.data", "missing", "move it here from [defaults.train]")
+    if "data" not in rows:
+        rows["data"] = [{"subset": name, "repeats": number} for name, number in repeats.items()]
+    for row in rows["data"]:
+        number = repeats.get(str(row.get("subset"))) if "stage" not in row else None
+        if number and number != row.get("repeats", 1):
+            row["repeats"] = number
     return tomlkit.dumps(table)
 
 

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import audits, data, home, queue
+from onmodel.studio import audits, data, home, mask_jobs, pictures, queue
 from onmodel.studio.checks import Checks
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.datasets import Datasets
@@ -27,14 +27,16 @@ from onmodel.studio.workspace import Workspace
 
 def first_routes() -> list[Route]:
     """Of the pages that a session begins with."""
-    return [route for room in (home, queue, data, audits) for route in room.ROUTES]
+    return [
+        route for room in (home, queue, data, pictures, mask_jobs, audits) for route in room.ROUTES
+    ]
 
 
 def later_routes() -> list[Route]:
     """Of the rooms that need recipes and LoRA files: importing them takes as long as the others."""
-    from onmodel.studio import compare, merge, recipe, release, results, run
+    from onmodel.studio import charts, compare, merge, planner, recipe, release, results, run
 
-    rooms = (run, recipe, compare, results, merge, release)
+    rooms = (charts, planner, run, recipe, compare, results, merge, release)
     return [route for room in rooms for route in room.ROUTES]
 
 

@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from http import HTTPStatus
-from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -13,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from onmodel.engine.plan import Step, make_plan
+from onmodel.engine.plan import Step
 from onmodel.engine.previews import PreviewPicture, previews
 from onmodel.engine.progress import TrainingProgress, curves, progress, recorded_steps
 from onmodel.errors import InputError
 from onmodel.ledger.store import RunRecord
-from onmodel.recipe import load_recipe
 from onmodel.studio.jobs import Jobs, RunJob, log_of
+from onmodel.studio.plans import planned
 from onmodel.studio.render import character_of, fragment, page, text, workspace_of
 from onmodel.studio.training_set import use_dataset
 from onmodel.studio.workspace import CharacterFolder
@@ -45,12 +43,6 @@ class StageBox:
     pictures: int
     planned: float | None
     progress: TrainingProgress | None
-
-
-@lru_cache(maxsize=64)
-def _planned(recipe: Path, changed: int) -> tuple[Step, ...]:
-    """The plan of a recipe, made anew when its file changes: it scans the folders of pictures."""
-    return tuple(make_plan(load_recipe(recipe)))
 
 
 def boxes(
@@ -99,7 +91,7 @@ def view_of(request: Request, character: CharacterFolder) -> RunView:
     recorded = recorded_steps(character.project_folder, tail=True)
     steps: Sequence[Step] = ()
     if character.recipe:
-        steps = _planned(character.recipe, character.recipe.stat().st_mtime_ns)
+        steps = planned(character.recipe)
     return RunView(boxes(steps, runs, recorded), job, log_of(character))
 
 

@@ -17,16 +17,15 @@ from typer.testing import CliRunner
 
 from onmodel import locking
 from onmodel.cli.dataset import app
+from onmodel.curate.decisions import fix_decision, still_apply
 from onmodel.curate.export import export, unread_by_kohya
 from onmodel.curate.findings import AuditFinding, Fix
 from onmodel.curate.gather import gather
 from onmodel.curate.workshop import (
     Decision,
     Workshop,
-    fix_decision,
     keep_aliases,
     open_workshop,
-    still_apply,
 )
 from onmodel.errors import BusyError, InputError, StateError
 from onmodel.events import Events

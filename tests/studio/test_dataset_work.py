@@ -94,7 +94,7 @@ def test_a_pair_of_unknown_pictures_is_one_line(audited: DataRoom) -> None:
 def test_a_picture_is_shown_large(audited: DataRoom) -> None:
     row = audited.get("rows").json()["rows"][0]
     address = audited.address.removesuffix("/data")
-    answer = audited.browser.get(f"{address}/picture/{row['sha256']}")
+    answer = audited.browser.get(f"{address}/picture/{row['content']}")
     assert answer.body.startswith(b"\xff\xd8") and "immutable" in answer.headers["cache-control"]
 
 
