@@ -11,8 +11,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import audits, compare, data, home, merge, queue, recipe, release, results, run
+from onmodel.errors import BusyError, InputError, OnmodelError, SpaceError
+from onmodel.studio import (
+    audits,
+    compare,
+    data,
+    home,
+    judging,
+    merge,
+    queue,
+    recipe,
+    release,
+    results,
+    run,
+)
 from onmodel.studio.checks import Checks
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.datasets import Datasets
@@ -22,7 +34,12 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, queue, data, audits, run, recipe, compare, results, merge, release)
+ROOMS = (home, queue, data, audits, run, recipe, compare, judging, results, merge, release)
+STATUSES: dict[type[Exception], HTTPStatus] = {
+    InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BusyError: HTTPStatus.CONFLICT,
+    SpaceError: HTTPStatus.INSUFFICIENT_STORAGE,
+}
 
 
 @dataclass(frozen=True)
@@ -56,13 +73,8 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
 
 def _mistake(request: Request, error: Exception) -> Response:
     """A user's mistake is one line, as at the terminal."""
-    status = (
-        HTTPStatus.UNPROCESSABLE_ENTITY
-        if isinstance(error, InputError)
-        else HTTPStatus.CONFLICT
-        if isinstance(error, BusyError)
-        else HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+    kinds = (kind for kind in STATUSES if isinstance(error, kind))
+    status = STATUSES.get(next(kinds, OnmodelError), HTTPStatus.INTERNAL_SERVER_ERROR)
     return _told(request, str(error), status)
 
 

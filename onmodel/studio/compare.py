@@ -19,6 +19,7 @@ from onmodel.errors import InputError
 from onmodel.paths import inside
 from onmodel.records import Artifact
 from onmodel.studio.drawing import Drawing
+from onmodel.studio.forms import whole_number
 from onmodel.studio.merge import files_of
 from onmodel.studio.render import character_of, fragment, page, workspace_of
 from onmodel.studio.workspace import CharacterFolder
@@ -71,6 +72,7 @@ def show(request: Request) -> Response:
     """The page. Query fields: `evaluation` its hash, `model` repeated, `axis` that sorts the
     prompts, `seed` the picture of each prompt."""
     from onmodel.evaluate.headlines import label
+    from onmodel.judge.session import summaries
 
     character = character_of(request)
     artifacts = character.project.artifacts("evaluation") if character.started else []
@@ -99,6 +101,7 @@ def show(request: Request) -> Response:
         files=files_of(character),
         artifacts=[_choice(one) for one in artifacts],
         artifact=artifact,
+        sessions=summaries(character.project),
         evaluation=evaluation,
         names=names,
         labels=[label(name) for name in names],
@@ -171,7 +174,7 @@ async def draw(request: Request) -> Response:
     wanted = {
         "prompt": str(form.get("prompt", "")),
         "negative": str(form.get("negative", "")),
-        "seed": _whole(str(form.get("seed", "0")), "seed"),
+        "seed": whole_number(str(form.get("seed", "0")), "seed"),
         "loras": ["" if id == BASE else str(files[id].path) for id in chosen],
         "sampling": _sampling(character, str(form.get("weight", "1"))),
     }
@@ -214,12 +217,6 @@ def _sampling(character: CharacterFolder, weight: str) -> dict[str, object]:
     if isinstance(size, int):
         known |= {"width": size, "height": size}
     return {**known, "weight": number, "batch": 1}
-
-
-def _whole(text: str, field: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise InputError(field, text, "must be a whole number below 1,000,000,000")
-    return int(text)
 
 
 def _png(path: Path) -> Response:
