@@ -24,6 +24,7 @@ from onmodel.studio import (
     release,
     results,
     run,
+    tradeoff,
 )
 from onmodel.studio.checks import Checks
 from onmodel.studio.dataset_jobs import DatasetJobs
@@ -34,7 +35,20 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, queue, data, audits, run, recipe, compare, judging, results, merge, release)
+ROOMS = (
+    home,
+    queue,
+    data,
+    audits,
+    run,
+    recipe,
+    compare,
+    judging,
+    results,
+    tradeoff,
+    merge,
+    release,
+)
 STATUSES: dict[type[Exception], HTTPStatus] = {
     InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BusyError: HTTPStatus.CONFLICT,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Reading an evaluation takes scipy, which the other pages do without: imported when it is read.
 ARM = "L"  # pictures of the LoRA, prompted with its trigger
 MOST_MODELS = 8  # columns at first
+NAMED = 3  # models that the name of an evaluation lists
 DRAWN = "drawn"  # folder of the studio's own cache
 BASE = "base"  # instead of a LoRA file
 
@@ -62,10 +63,10 @@ class DrawnPicture:
 
 @dataclass(frozen=True)
 class EvaluationChoice:
-    """An evaluation of the project: its hash, and the names of its models."""
+    """An evaluation of the project: its hash, and its stage with the first of its models."""
 
     hash: str
-    models: Sequence[str]
+    label: str
 
 
 def show(request: Request) -> Response:
@@ -87,7 +88,7 @@ def show(request: Request) -> Response:
         )
     wanted = request.query_params.get("evaluation", "")
     artifact = next((one for one in artifacts if one.hash == wanted), artifacts[-1])
-    evaluation = _read_once(artifact.path)
+    evaluation = read_once(artifact.path)
     chosen = [name for name in request.query_params.getlist("model") if name in evaluation.names]
     names = chosen or evaluation.names[:MOST_MODELS]
     axis = request.query_params.get("axis", "")
@@ -99,7 +100,7 @@ def show(request: Request) -> Response:
         "compare",
         character=character,
         files=files_of(character),
-        artifacts=[_choice(one) for one in artifacts],
+        artifacts=choices(character, artifacts),
         artifact=artifact,
         sessions=summaries(character.project),
         evaluation=evaluation,
@@ -235,15 +236,22 @@ def _artifact(request: Request) -> Artifact:
 
 
 @lru_cache(maxsize=4)
-def _read_once(folder: Path) -> "Evaluation":
+def read_once(folder: Path) -> "Evaluation":
     """An evaluation by the folder of its artifact, whose name is the hash of its content."""
     from onmodel.evaluate.evaluation import FILE, read_evaluation
 
     return read_evaluation(folder / FILE)
 
 
-def _choice(artifact: Artifact) -> EvaluationChoice:
-    return EvaluationChoice(artifact.hash, _read_once(artifact.path).names)
+def choices(character: CharacterFolder, artifacts: Sequence[Artifact]) -> list[EvaluationChoice]:
+    """Evaluations to choose from."""
+    makers, found = character.project.ledger.makers(), []
+    for artifact in artifacts:
+        names = read_once(artifact.path).names
+        more = f", … ({len(names)})" if len(names) > NAMED else ""
+        label = f"{makers[artifact.hash]}: {', '.join(names[:NAMED])}{more}"
+        found.append(EvaluationChoice(artifact.hash, label))
+    return found
 
 
 def _seed(request: Request, evaluation: "Evaluation") -> int:

@@ -12,9 +12,9 @@ AXE = Path(__file__).parents[1] / "studio" / "axe.min.js"
 WIDTHS, THEMES = (390, 1440), ("light", "dark")
 
 
-def faults_of(page: "Page", url: str) -> list[str]:
-    """Open the page at every width in every theme; the faults of its layout and what axe-core calls
-    serious or critical, with the HTML that it means."""
+def faults_of(page: "Page", url: str, waits: str = "main") -> list[str]:
+    """Open the page at every width in every theme, until `waits` is there; the faults of its layout
+    and what axe-core calls serious or critical, with the HTML that it means."""
     if not AXE.is_file():
         pytest.skip("axe-core is missing; run tools/studio_assets.py --tests")
     browser, found = page.context.browser, []
@@ -29,7 +29,7 @@ def faults_of(page: "Page", url: str) -> list[str]:
             )
             opened = context.new_page()
             opened.goto(url)
-            opened.wait_for_load_state("load")
+            opened.wait_for_selector(waits)
             if opened.evaluate("document.documentElement.scrollWidth > innerWidth"):
                 found.append(f"{width} {theme}: wider than the window")
             opened.add_script_tag(path=AXE)
