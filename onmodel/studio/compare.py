@@ -158,7 +158,7 @@ def _picture(
 
 def picture(request: Request) -> Response:
     """A picture of an evaluation."""
-    return _png(inside(_artifact(request).path, request.path_params["file"], "picture"))
+    return _png(inside(artifact_of(request).path, request.path_params["file"], "picture"))
 
 
 async def draw(request: Request) -> Response:
@@ -228,7 +228,8 @@ def _png(path: Path) -> Response:
     return FileResponse(path, media_type="image/png", headers=headers)
 
 
-def _artifact(request: Request) -> Artifact:
+def artifact_of(request: Request) -> Artifact:
+    """The evaluation whose hash is in the address."""
     character, hash = character_of(request), request.path_params["hash"]
     if character.started and hash in character.project.ledger.artifacts("evaluation"):
         return character.project.object("evaluation", hash)

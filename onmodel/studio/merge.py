@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from onmodel.engine.additions import AddedMerge, with_merge
 from onmodel.engine.draft import save_recipe
-from onmodel.engine.merge_draft import AddedMerge, with_merge
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.lora.commands import Merge, plan_merge, run_merge

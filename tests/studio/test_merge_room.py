@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onmodel.engine.merge_draft import AddedMerge, with_merge
+from onmodel.engine.additions import AddedMerge, with_merge
 from onmodel.errors import InputError
 from onmodel.recipe import load_recipe
 from onmodel.studio import jobs as queue

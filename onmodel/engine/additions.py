@@ -1,5 +1,5 @@
-"""A merge added to a recipe: the stage that makes it, and one that measures it beside its
-parents."""
+"""Stages that the pages add to a recipe: a merge with the measurement of it beside its parents, and
+a model picked by hand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +44,33 @@ def with_merge(text: str, added: AddedMerge, path: Path) -> str:
         measured |= {key: value for key, value in row.items() if key not in OWN}
     measured["against"] = list(added.models)
     _add(stages, added.name + MEASURED, measured)
+    new = tomlkit.dumps(table)
+    make_plan(read_draft(new, path))
+    return new
+
+
+@dataclass(frozen=True)
+class AddedPick:
+    """A model of an evaluate stage, picked by hand, and why."""
+
+    name: str
+    candidates: str
+    model: str
+    reason: str
+
+
+def with_pick(text: str, added: AddedPick, path: Path) -> str:
+    """The text with a select stage that keeps the one model. Raises InputError without a reason,
+    where the name is taken, and where the recipe would be wrong."""
+    if not added.reason:
+        raise InputError("reason", "none", "say in a few words why you pick this model")
+    table = parsed(text)
+    stages = table.get("stages", {})
+    if added.candidates not in stages:
+        remedy = "is not in the recipe any more, so its models cannot be picked from here"
+        raise InputError("evaluation", added.candidates, remedy)
+    rows = {"do": "select", "candidates": added.candidates, "among": [added.model]}
+    _add(stages, added.name, {**rows, "count": 1, "reason": added.reason})
     new = tomlkit.dumps(table)
     make_plan(read_draft(new, path))
     return new
