@@ -24,8 +24,9 @@ def command(
 
     try:
         from onmodel.studio.server import serve
+        from onmodel.studio.workspace import open_workspace
     except ModuleNotFoundError as error:
         raise InputError(
             "studio", error.name, "is not installed; pip install 'onmodel[studio]'"
         ) from error
-    serve(folder, root or [], port, ready=say)
+    serve(open_workspace(folder, root or []), port, ready=say)

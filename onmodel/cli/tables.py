@@ -10,8 +10,7 @@ from rich.tree import Tree
 
 from onmodel.cli.plan import clock
 from onmodel.cli.render import wide
-from onmodel.judge.page import judge_rows, spelt
-from onmodel.judge.result import SessionResult
+from onmodel.judge.result import SessionResult, judge_rows, spelt
 from onmodel.ledger.store import RunRecord
 from onmodel.report.influence import InfluenceTable
 from onmodel.report.lineage_tree import Branch, LineageTree

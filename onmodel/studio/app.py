@@ -13,7 +13,7 @@ from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from onmodel.errors import BusyError, InputError, OnmodelError
+from onmodel.errors import BusyError, InputError, OnmodelError, SpaceError
 from onmodel.studio import audits, data, home, mask_jobs, pictures, queue
 from onmodel.studio.checks import Checks
 from onmodel.studio.dataset_jobs import DatasetJobs
@@ -34,10 +34,23 @@ def first_routes() -> list[Route]:
 
 def later_routes() -> list[Route]:
     """Of the rooms that need recipes and LoRA files: importing them takes as long as the others."""
-    from onmodel.studio import charts, compare, merge, planner, recipe, release, results, run
+    from onmodel.studio import (
+        charts,
+        compare,
+        judging,
+        merge,
+        picks,
+        planner,
+        recipe,
+        release,
+        results,
+        run,
+        tradeoff,
+    )
 
-    rooms = (charts, planner, run, recipe, compare, results, merge, release)
-    return [route for room in rooms for route in room.ROUTES]
+    data_rooms = (charts, planner)
+    rooms = (run, recipe, compare, judging, picks, results, tradeoff, merge, release)
+    return [route for room in (*data_rooms, *rooms) for route in room.ROUTES]
 
 
 class LaterRooms:
@@ -50,6 +63,13 @@ class LaterRooms:
         if self._router is None:
             self._router = Router(await run_in_threadpool(later_routes))
         await self._router(scope, receive, send)
+
+
+STATUSES: dict[type[Exception], HTTPStatus] = {
+    InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BusyError: HTTPStatus.CONFLICT,
+    SpaceError: HTTPStatus.INSUFFICIENT_STORAGE,
+}
 
 
 @dataclass(frozen=True)
@@ -84,13 +104,8 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
 
 def _mistake(request: Request, error: Exception) -> Response:
     """A user's mistake is one line, as at the terminal."""
-    status = (
-        HTTPStatus.UNPROCESSABLE_ENTITY
-        if isinstance(error, InputError)
-        else HTTPStatus.CONFLICT
-        if isinstance(error, BusyError)
-        else HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+    kinds = (kind for kind in STATUSES if isinstance(error, kind))
+    status = STATUSES.get(next(kinds, OnmodelError), HTTPStatus.INTERNAL_SERVER_ERROR)
     return _told(request, str(error), status)
 
 

@@ -60,9 +60,10 @@ class TooLargeError(Exception):
 @dataclass(frozen=True)
 class Key:
     """The secrets of one server. The token is in the address that is printed; the cookie is what
-    the browser gets for it."""
+    the browser gets for it. `page` is the path that the address leads to."""
 
     port: int
+    page: str = "/"
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
@@ -126,7 +127,7 @@ class Gate:
         if token and scope["path"] == "/":
             if not (reads and _same(token[0], self.key.token)):
                 return _refusal(HTTPStatus.FORBIDDEN, SHUT)
-            answer = RedirectResponse("/", HTTPStatus.SEE_OTHER)
+            answer = RedirectResponse(self.key.page, HTTPStatus.SEE_OTHER)
             answer.set_cookie(
                 self.key.cookie_name, self.key.cookie, httponly=True, samesite="strict"
             )

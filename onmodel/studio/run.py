@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from onmodel.engine.plan import Step
 from onmodel.engine.previews import PreviewPicture, previews
-from onmodel.engine.progress import TrainingProgress, curves, progress, recorded_steps
+from onmodel.engine.progress import TrainingProgress, curves, progress, quartiles, recorded_steps
 from onmodel.errors import InputError
 from onmodel.ledger.store import RunRecord
 from onmodel.studio.jobs import Jobs, RunJob, log_of
@@ -144,7 +144,8 @@ def stop(request: Request) -> Response:
 
 
 def chart(request: Request) -> Response:
-    """The curves of every training of the character, as columns. Query fields `over` and `stage`:
+    """The curves of every training of the character, as columns, and its held-out losses by
+    quartile. Query fields `over` and `stage`:
     the id of a character and the training of it that is laid over each."""
     recorded = recorded_steps(character_of(request).project_folder)
     query = request.query_params
@@ -155,9 +156,10 @@ def chart(request: Request) -> Response:
         if stage not in steps:
             raise InputError("stage", stage, f"{other.name} has no such training; reload the page")
         laid[f"{other.name}: {stage}"] = steps[stage]
-    found = {
-        stage: asdict(curves({stage: rows, **laid}, CURVES)) for stage, rows in recorded.items()
-    }
+    found = {}
+    for stage, rows in recorded.items():
+        shown = {stage: rows, **laid}
+        found[stage] = {**asdict(curves(shown, CURVES)), "quartiles": asdict(quartiles(shown))}
     return JSONResponse(found)
 
 

@@ -1,10 +1,11 @@
 """Start the studio and serve it until Ctrl-C."""
 
 import socket
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
-from pathlib import Path
 
 import uvicorn
 
@@ -16,14 +17,19 @@ from onmodel.studio.drawing import Drawing
 from onmodel.studio.gate import HOST, Key
 from onmodel.studio.jobs import Jobs
 from onmodel.studio.uploads import remove_unfinished
-from onmodel.studio.workspace import open_workspace
+from onmodel.studio.workspace import Workspace
 
 
-def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str], None]) -> None:
-    """Serve the workspace in `folder`; new characters may be made from folders below `roots`.
-    `ready` is called with the address to open. `port` 0 takes a free one. Raises InputError for a
-    folder or a port that cannot be used."""
-    workspace = open_workspace(folder, roots)
+def serve(
+    workspace: Workspace,
+    port: int,
+    ready: Callable[[str], None],
+    page: str = "/",
+    until: Callable[[], bool] | None = None,
+) -> None:
+    """Serve a workspace. `ready` is called with the address to open, which leads to `page`. `port`
+    0 takes a free one. Returns when `until` is true, which is asked twice a second. Raises
+    InputError for a port that cannot be used, and KeyboardInterrupt."""
     if not (files("onmodel.studio") / "static" / "vendor").is_dir():
         raise InputError(
             "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"
@@ -31,7 +37,7 @@ def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str],
     share_memory_among_threads()
     remove_unfinished(workspace)
     listener = listen(port)
-    key = Key(listener.getsockname()[1])
+    key = Key(listener.getsockname()[1], page)
     jobs, drawing = Jobs(workspace), Drawing()
     config = uvicorn.Config(
         make_app(workspace, Services(jobs, drawing, Datasets()), key),
@@ -41,9 +47,19 @@ def serve(folder: Path, roots: Sequence[Path], port: int, ready: Callable[[str],
         lifespan="off",
         timeout_graceful_shutdown=1,  # event streams stay open for ever
     )
+    server = uvicorn.Server(config)
     with jobs.working(), closing(drawing), listener:
         ready(key.url)
-        uvicorn.Server(config).run(sockets=[listener])
+        if until:
+            threading.Thread(target=_end_when, args=(until, server), daemon=True).start()
+        server.run(sockets=[listener])
+
+
+def _end_when(done: Callable[[], bool], server: uvicorn.Server) -> None:
+    """End the server once `done` is true."""
+    while not done():
+        time.sleep(0.5)
+    server.should_exit = True
 
 
 def listen(port: int) -> socket.socket:

@@ -10,6 +10,7 @@ import pytest
 from onmodel.errors import InputError
 from onmodel.studio import gate
 from onmodel.studio.app import first_routes, later_routes
+from onmodel.studio.server import listen
 from onmodel.studio.workspace import open_workspace
 from tests.support.studio import Browser, serving
 
@@ -96,6 +97,22 @@ def test_a_chunked_body_is_counted(browser: Browser, monkeypatch: pytest.MonkeyP
         )
         client.sendall(head.encode() + b"20\r\nname=" + b"a" * 27 + b"\r\n0\r\n\r\n")
         assert b" 413 " in client.recv(4096).splitlines()[0]
+
+
+def test_only_this_machine_is_listened_to() -> None:
+    with listen(0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("port", [99_999, -1])
+def test_a_port_that_cannot_be_used_is_one_line(port: int) -> None:
+    with pytest.raises(InputError, match=f"--port: {port}"):
+        listen(port)
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with listen(0) as taken, pytest.raises(InputError, match="--port"):
+        listen(taken.getsockname()[1])
 
 
 def test_pages_have_no_script_or_style_in_them(browser: Browser) -> None:
