@@ -103,7 +103,8 @@ class VariantChange(StrictTable):
     @property
     def changes_data(self) -> bool:
         """Whether what is trained on is another than the base's."""
-        return bool(self.leave_out or self.repeats or self.changes_data_set)
+        named = {"data", "dataset"} & self.train.keys()
+        return bool(self.leave_out or self.repeats or named or self.changes_data_set)
 
     @property
     def changes_data_set(self) -> bool:

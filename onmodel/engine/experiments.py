@@ -111,10 +111,11 @@ def expand(recipe: Recipe, name: str, settings: ExperimentSettings) -> Experimen
     planned = cells.planned()
     same = _same_cells(settings.base, wanted, planned)
     twins = _repetitions(settings, steps[settings.base].verb, place)
-    base = [settings.base, *cells.repeat(settings.base, twins)]
+    base = [settings.base, *cells.repeat(settings.base, twins, planned)]
     variants = []
     for one, stage in wanted.items():
-        stages = [] if one in same else [stage, *cells.repeat(stage, settings.replicates - 1)]
+        more = settings.replicates - 1
+        stages = [] if one in same else [stage, *cells.repeat(stage, more, planned)]
         variants.append(Variant(one, settings.list[one], stages, same.get(one)))
     found = Experiment(name, recipe, base, variants, f"{settings.base}_{name}", {})
     if not found.compared:
@@ -260,12 +261,11 @@ class _Cells:
             epochs = max(1, round(base.epochs * ratio))
             self.made[stage] |= {"epochs": epochs, "keep_every": epochs}
 
-    def repeat(self, stage: str, times: int) -> list[str]:
+    def repeat(self, stage: str, times: int, planned: Mapping[str, Step]) -> list[str]:
         """Add further trainings of a stage with other seeds; their names."""
         table = {**self.recipe.stages, **self.made}[stage]
         kept = {key: value for key, value in table.items() if key not in KEPT}
-        settings = self.planned()[stage].settings
-        found = []
+        settings, found = planned[stage].settings, []
         for number in range(1, times + 1):
             assert isinstance(settings, TrainSettings)
             seeded = {"seed": settings.seed + number, "keep_every": settings.epochs}
