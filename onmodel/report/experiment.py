@@ -180,7 +180,8 @@ def write_page(
         reach = max(max(abs(one.low), abs(one.high)) for one in row.comparisons) or 1.0
         cells = [cell(one, reach) for one in row.comparisons]
         rows.append({"axis": row.axis, "floor": row.floor, "cells": cells})
-    changes = {one.name: one.change.words for one in experiment.variants}
+    changes = {one.name: one.change.words for one in experiment.compared}
+    columns = [(name, "" if _says_all(name, changes[name]) else changes[name]) for name in changes]
     questions = [evaluation.axes[id].short for id in evaluation.questions if id in evaluation.axes]
     page = {
         "contents": [("result", "Result"), ("pictures", "Pictures")],
@@ -193,7 +194,7 @@ def write_page(
         "replicates": max(len(one.stages) for one in experiment.compared),
         "files": [f"{path.stem}.json", f"{path.stem}.csv"],
         "report": (path.parent / "index.html").exists(),
-        "variants": [(name, changes[name]) for name in table.variants],
+        "variants": columns,
         "sentences": table.sentences,
         "next_step": table.next_step,
         "rows": rows,
@@ -227,7 +228,11 @@ def file_of(experiment: Experiment) -> str:
 
 def _title(name: str, words: str) -> str:
     """The change, with the variant's name where that says something else."""
-    return capital(words) if name == words.replace(" ", "_") else f"{name} ({words})"
+    return capital(words) if _says_all(name, words) else f"{name} ({words})"
+
+
+def _says_all(name: str, words: str) -> bool:
+    return name == words.replace(" ", "_")
 
 
 def _named(one: Comparison) -> str:
