@@ -6,7 +6,7 @@ It says what is varied; engine/experiments.py makes stages of it.
 import difflib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -73,22 +73,16 @@ class VariantChange(StrictTable):
         found: dict[str, Any] = {}
         for key, value in table.items():
             verb, dot, name = str(key).partition(".")
-            if not dot:
-                if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1)
-                    remedy = f"did you mean {near[0]!r}?" if near else "known here: "
-                    remedy += "" if near else ", ".join(cls.model_fields)
-                    raise ValueError(f"{key} is unknown; {remedy}")
-                found[key] = value
+            if verb not in (CHANGED_VERBS if dot else cls.model_fields):
+                raise ValueError(f"{key} is unknown; {_remedy(key, cls.model_fields)}")
+            if not dot and not (verb in CHANGED_VERBS and isinstance(value, Mapping)):
+                found[verb] = value
                 continue
-            if verb not in CHANGED_VERBS:
-                raise ValueError(
-                    f"{key}: write curate., train. or merge. before the name of a setting"
-                )
-            known = found.setdefault(verb, {})
-            if not isinstance(known, dict) or name in known:
+            own = found.setdefault(verb, {})
+            new = {name: value} if dot else value
+            if not isinstance(own, dict) or own.keys() & new.keys():
                 raise ValueError(f"{key} is set twice; delete one")
-            found[verb] = {**known, name: value}
+            found[verb] = {**own, **new}
         return found
 
     @model_validator(mode="after")
@@ -98,6 +92,9 @@ class VariantChange(StrictTable):
                 raise ValueError(f"{verb}.do cannot be changed; delete it")
         if both := sorted(set(self.leave_out) & set(self.repeats)):
             raise ValueError(f"{both[0]} is left out and has repeats; delete one")
+        data = sorted({"data", "dataset"} & self.train.keys())
+        if data and (self.leave_out or self.repeats or self.changes_data_set):
+            raise ValueError(f"train.{data[0]} says what is trained on; make it its only change")
         return self
 
     @property
@@ -242,6 +239,14 @@ class ExperimentSettings(StrictTable):
                 raise InputError(f"{field}.grid", name, remedy)
             found[name] = change
         return found
+
+
+def _remedy(key: str, fields: Iterable[str]) -> str:
+    known = sorted(fields)
+    near = difflib.get_close_matches(str(key), known, n=1)
+    if "." in str(key):
+        return "write curate., train. or merge. before the name of a setting"
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
 
 
 def _flat(grid: Mapping[str, Any]) -> dict[str, Any]:

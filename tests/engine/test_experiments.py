@@ -169,6 +169,8 @@ def test_a_merge_is_varied_without_twins(tmp_path: Path) -> None:
         ("list.a.train.rnk = 4", r"experiments\.first\.a\.train\.rnk: 4 .*'rank'"),
         ('list.a."curate.heldout" = 3', r"experiments\.first\.a\.curate\.heldout: 3"),
         ('list.a."evaluate.seeds" = 3', r"write curate\., train\. or merge\."),
+        ('list.a."train.rank" = 3\nlist.a.train.rank = 4', r"train is set twice"),
+        ("list.a.train.data = []\nlist.a.count = 4", r"train\.data .*its only change"),
         ('list.a."merge.rank" = 3', r"name a merge stage as base"),
         ('grid."train.rank" = 4', r"needs a list of values"),
         ('grid."train.rank" = [4, 4]', r"stands in it twice"),
