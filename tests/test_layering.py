@@ -26,7 +26,7 @@ RANKS = (
     {"train", "sample"},
     {"evaluate"},
     {"curate", "release"},
-    {"stages"},
+    {"stages", "experiment"},
     {"recipe"},
     {"engine"},
     {"doctor", "report", "starter"},

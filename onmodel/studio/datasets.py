@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -17,10 +18,12 @@ from onmodel.curate.query import PictureFacts
 from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop
 from onmodel.errors import InputError, OnmodelError
 from onmodel.freed_memory import return_freed_memory
-from onmodel.studio.known_split import KnownSplit, known_split
 from onmodel.studio.render import character_of
-from onmodel.studio.shown_values import ShownValues, shown_values
 from onmodel.studio.workspace import CharacterFolder
+
+if TYPE_CHECKING:
+    from onmodel.studio.known_split import KnownSplit
+    from onmodel.studio.shown_values import ShownValues
 
 
 @dataclass(frozen=True)
@@ -54,25 +57,29 @@ class OpenDataset:
         return mask_file(self.workshop.folder, piece, self.beside.found)
 
     @cached_property
-    def shown(self) -> ShownValues:
+    def shown(self) -> "ShownValues":
         """What each picture shows."""
+        from onmodel.studio.shown_values import shown_values  # recipes take long to import
+
         return shown_values(self.character, self.workshop)
 
     @cached_property
-    def split(self) -> KnownSplit:
+    def split(self) -> "KnownSplit":
         """What the next run holds out."""
+        from onmodel.studio.known_split import known_split
+
         return known_split(self.character, self.workshop)
 
     def facts(self, query: str) -> PictureFacts:
         """What a query, or its beginning, reads beside the pictures."""
-        split = self.split if "split:" in query else KnownSplit()
+        split = self.split if "split:" in query else None
         pieces = self.workshop.pieces.values() if "masked" in query else ()
         return PictureFacts(
             kinds_by_picture(self.all_findings),
             {piece.name for piece in pieces if self.mask_file(piece)},
             self.shown.by_picture if "shows:" in query else {},
-            None if split.unknown else split.split,
-            {"split": split.unknown},
+            split.split if split and not split.unknown else None,
+            {"split": split.unknown} if split else {},
         )
 
 
