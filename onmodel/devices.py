@@ -129,6 +129,15 @@ def used_memory(device: "torch.device") -> int:
             return int(psutil.Process().memory_info().rss)
 
 
+def limit_memory(share: float) -> None:
+    """Let this process allocate at most a share of the card's memory, so that others find theirs.
+    Only torch's own CUDA allocator can be limited."""
+    import torch
+
+    if torch.cuda.is_available() and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
 def select(device: "torch.device") -> None:
     """Make a card this thread's own. Its calls without a device go there."""
     import torch
