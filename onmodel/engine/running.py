@@ -4,10 +4,11 @@ makes the cells: this process (local.py) or the workers of a cluster (cluster/).
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Protocol
@@ -229,7 +230,8 @@ def _say_card_memory(events: Events) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def environment() -> dict[str, str]:
+@cache
+def environment() -> Mapping[str, str]:
     """Versions and platform: told in the ledger, no part of any key."""
     from importlib.metadata import version
 

@@ -1,6 +1,8 @@
 """Which job goes to which worker. What arrives is checked and recorded; what is lost is done again.
 Nothing here depends on Ray, so that a simulation can run it with a clock of its own."""
 
+import io
+import os
 import queue
 import shutil
 import time
@@ -18,7 +20,7 @@ from onmodel.engine.cluster.store import write_checked
 from onmodel.engine.plan import Cell
 from onmodel.engine.running import Attempt, Work, attempted, make
 from onmodel.errors import InputError, OnmodelError, StateError
-from onmodel.hashing import write_atomic
+from onmodel.hashing import naming, write_atomic
 from onmodel.records import Artifact
 from onmodel.sample.pictures import keep_picture, picture_path
 from onmodel.stages.base import keep_file
@@ -290,12 +292,10 @@ class Dispatcher:
         """Keep the pictures and the artifact of a job. Raises Lost or StateError when a file does
         not arrive as it was made."""
         pictures, scratch = self.work.project.pictures, task.open.attempt.context.scratch
-        arrived = scratch / "arrived"
         for name, sha256 in made.pictures.items():
-            path = picture_path(pictures, Path(name).stem)
-            if not path.exists():
-                write_checked(arrived, sha256, fetch(sha256))
-                keep_picture(path, arrived.read_bytes())
+            png = io.BytesIO()
+            write_checked(png, sha256, fetch(sha256))
+            keep_picture(picture_path(pictures, Path(name).stem), png.getvalue())
         if not task.is_stage:
             return None
         out = scratch / "out"
@@ -304,7 +304,7 @@ class Dispatcher:
             if source := task.order.sources.get(sha256):
                 keep_file(source, out / name)
             else:
-                write_checked(out / name, sha256, fetch(sha256))
+                _receive(out / name, sha256, fetch(sha256))
         artifact = self.work.project.commit(scratch, made.kind)
         if artifact.hash != made.hash:
             raise StateError(artifact.path, "is not what the worker made")
@@ -375,3 +375,12 @@ class Dispatcher:
             self._alone = float("inf")
             waits = "no worker: the run goes on when a machine joins the cluster"
             self.work.events.note(waits, "warning")
+
+
+def _receive(path: Path, sha256: str, pieces: Iterable[bytes]) -> None:
+    """Write a file of an artifact, which takes its place as a whole later."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path), path.open("wb") as file:
+        write_checked(file, sha256, pieces)
+        file.flush()
+        os.fsync(file.fileno())

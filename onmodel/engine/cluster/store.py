@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from onmodel.errors import StateError
 from onmodel.hashing import atomic_file, sweep
@@ -23,7 +24,8 @@ class Store:
 
     def add(self, sha256: str, pieces: Iterable[bytes]) -> None:
         """Take a file. Raises StateError when it does not have the hash."""
-        write_checked(self._place(sha256), sha256, pieces)
+        with atomic_file(self._place(sha256)) as file:
+            write_checked(file, sha256, pieces)
 
     def adopt(self, sha256: str, path: Path) -> None:
         """Take a file of this machine whose hash is known."""
@@ -61,13 +63,11 @@ class Store:
         return self._folder / sha256[:2] / sha256
 
 
-def write_checked(path: Path, sha256: str, pieces: Iterable[bytes]) -> None:
-    """Write a file that came from another machine. Raises StateError when it does not have the
-    hash; then nothing is written."""
+def write_checked(file: BinaryIO, sha256: str, pieces: Iterable[bytes]) -> None:
+    """Write what came from another machine. Raises StateError when it does not have the hash."""
     digest = hashlib.sha256()
-    with atomic_file(path) as file:
-        for piece in pieces:
-            digest.update(piece)
-            file.write(piece)
-        if digest.hexdigest() != sha256:
-            raise StateError(path, "did not arrive as it was sent")
+    for piece in pieces:
+        digest.update(piece)
+        file.write(piece)
+    if digest.hexdigest() != sha256:
+        raise StateError(sha256, "did not arrive as it was sent")
