@@ -107,7 +107,11 @@ def free_memory(device: "torch.device") -> int:
     match device.type:
         case "cuda" | "xpu":
             torch.accelerator.empty_cache()
-            return torch.accelerator.get_memory_info(device)[0]
+            free, total = torch.accelerator.get_memory_info(device)
+            if device.type == "cuda":  # `limit_memory`
+                share = torch.cuda.get_per_process_memory_fraction(device)
+                free = min(free, int(share * total) - torch.cuda.memory_reserved(device))
+            return free
         case "mps":
             torch.mps.empty_cache()
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()

@@ -3,13 +3,15 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from onmodel.engine.cluster.dispatch import Dispatcher
 from onmodel.engine.cluster.planner import JobPlanner
-from onmodel.engine.plan import base_of
+from onmodel.engine.memory import Machine, forecast
+from onmodel.engine.plan import Step, base_of
 from onmodel.engine.project import Project
 from onmodel.engine.running import Result, Work, run_steps, use_threads, wanted_steps
 from onmodel.errors import InputError
@@ -53,7 +55,9 @@ def run(
         from onmodel.engine.cluster.fleet import RayFleet
 
         cards = parse_base(recipe.base).device != "cpu"
-        fleet = RayFleet(recipe.threads, per_card, cards)
+        fleet = RayFleet(
+            recipe.threads, per_card, cards, partial(_check_share, work, steps, per_card)
+        )
         dispatcher = Dispatcher(work, fleet, JobPlanner(work))
         try:
             return run_steps(steps, work, dispatcher)
@@ -62,6 +66,21 @@ def run(
             raise
         finally:
             fleet.close()
+
+
+def _check_share(work: Work, steps: Sequence[Step], per_card: int, share: int) -> None:
+    """Raise InputError when a stage is forecast to take more than a worker's share of a card, in
+    bytes."""
+    if per_card == 1:
+        return  # the stage itself says what to do
+    import torch
+
+    found = forecast(work.recipe, steps, work.events, Machine("cuda", torch.bfloat16, 0, share))
+    for stage in found.memory.values():
+        if remedy := found.remedy(stage):
+            takes = f"{stage.peak.bytes / 2**30:.1f} GiB, its share of a card {share / 2**30:.1f}"
+            remedy = f"{stage.stage} takes {takes}; use a smaller number, or {remedy}"
+            raise InputError("--per-card", per_card, remedy)
 
 
 @contextmanager

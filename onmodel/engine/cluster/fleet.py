@@ -33,10 +33,18 @@ class _Sent:
 
 class RayFleet:
     """The actors of one run. `per_card` workers share a card; `cards` is False where the base
-    computes on the processor."""
+    computes on the processor. `check` is called with the bytes of a worker's share of a card, and
+    raises InputError when they do not suffice."""
 
-    def __init__(self, threads: int, per_card: int, cards: bool) -> None:
+    def __init__(
+        self,
+        threads: int,
+        per_card: int = 1,
+        cards: bool = False,
+        check: Callable[[int], None] = lambda share: None,
+    ) -> None:
         self._threads, self._per_card, self._cards = threads, per_card, cards
+        self._check = check
         self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}  # worker → its machine
         self._slots: dict[str, int] = {}  # machine → workers that it has, or had refused
@@ -110,6 +118,8 @@ class RayFleet:
             self._drop(worker)
             return []
         if facts.made_by == self._here.made_by:
+            if facts.card:
+                self._check(facts.card // self._per_card)
             return [Joined(worker, self._nodes[worker], facts.machine)]
         ray.kill(self._actors.pop(worker))  # its slot stays taken: it is not asked again
         if not self._actors and not self._joining:

@@ -8,13 +8,13 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from onmodel.devices import limit_memory
+from onmodel.devices import facts_of, find_device, limit_memory
 from onmodel.engine.cluster.jobs import JobResult, Lacking, WorkerJob, Workplace
 from onmodel.engine.cluster.reports import Report, Reporter
 from onmodel.errors import InputError, StateError
@@ -35,16 +35,17 @@ Parcel = list[Any]  # a file as references to its pieces
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What must be the same on every machine. `made_by` names onmodel and the libraries that
-    compute; another one may give other bytes."""
+    """`made_by` names onmodel and the libraries that compute; another one may give other bytes, so
+    it must be the same on every machine. `card`: bytes of the card's memory, 0 without one."""
 
     machine: str
     onmodel: str
     made_by: str
+    card: int = 0
 
     @classmethod
     def here(cls) -> "WorkerFacts":
-        """Those of this machine."""
+        """Those of this machine, without its card."""
         made_by = hash_json([environment(), versions.VERBS, versions.AXES])
         return cls(platform.node(), __version__, made_by)
 
@@ -82,7 +83,10 @@ class Worker:
 
     def facts(self) -> WorkerFacts:
         """For the head, which compares them with its own."""
-        return WorkerFacts.here()
+        facts = WorkerFacts.here()
+        if self._share is None:
+            return facts
+        return replace(facts, card=facts_of(find_device("auto", "base.device")).memory)
 
     def run(self, job: WorkerJob, parcels: Mapping[str, Parcel], mailbox: Any) -> Reply:
         """Do a job, after taking the files that were sent with it."""
