@@ -97,11 +97,13 @@ class Engine(Protocol):
 
 @dataclass
 class Attempt:
-    """A cell that is being made. `artifact` is None until it is made."""
+    """A cell that is being made. `artifact` is None until it is made; `began` is the start of its
+    work in monotonic seconds."""
 
     cell: Cell
     context: Context
     artifact: Artifact | None
+    began: float
 
 
 @contextmanager
@@ -115,9 +117,8 @@ def attempted(cell: Cell, work: Work, events: Events) -> Iterator[Attempt]:
     recipe = work.recipe
     begun = RunStart(key, recipe.name, step.name, step.verb, settings, hashes, recipe.base)
     id = project.ledger.start(begun, environment(), _now())
-    started = time.monotonic()
     context = work.context(cell)
-    found = Attempt(cell, context, project.committed(context.scratch))
+    found = Attempt(cell, context, project.committed(context.scratch), time.monotonic())
     with ExitStack() as stack:
         if found.artifact is None:
             events = stack.enter_context(recorded(project.ledger, id, events))
@@ -131,7 +132,8 @@ def attempted(cell: Cell, work: Work, events: Events) -> Iterator[Attempt]:
         yield found
     artifact = found.artifact
     assert artifact is not None
-    project.ledger.finish(id, artifact.kind, artifact.hash, time.monotonic() - started, _now())
+    seconds = time.monotonic() - found.began
+    project.ledger.finish(id, artifact.kind, artifact.hash, seconds, _now())
     shutil.rmtree(context.scratch)
 
 

@@ -203,6 +203,17 @@ def test_a_mistake_of_the_user_is_one_line_and_not_tried_again(
     assert states["drawn", "done"] == 1
 
 
+def test_without_the_token_there_is_no_connection(address: str, tmp_path: Path) -> None:
+    recipe(tmp_path)
+    command = [sys.executable, "-m", "onmodel", "run", str(tmp_path / "recipe.toml")]
+    command += ["--project", str(tmp_path / "project"), "--engine", "ray", "--address", address]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    del environment["RAY_AUTH_TOKEN"], environment["RAY_AUTH_MODE"]
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "no authentication token was found" in refused.stderr.splitlines()[-1]
+
+
 def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'onmodel\[cluster\]'"):

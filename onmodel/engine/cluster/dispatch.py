@@ -5,14 +5,15 @@ import io
 import os
 import queue
 import shutil
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from onmodel.engine.cluster.jobs import JobResult, WorkerJob
 from onmodel.engine.cluster.reports import Replay, Report, Reporter, labelled
@@ -157,15 +158,16 @@ class Dispatcher:
     _nodes: dict[str, str] = field(default_factory=dict)
     _open: dict[str, _OpenCell] = field(default_factory=dict)  # by key
     _over: list[tuple[Cell, Exception | None]] = field(default_factory=list)
-    _head: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _one_at_head: threading.Lock = field(default_factory=threading.Lock)
     _at_head: dict[str, tuple[_OpenCell, Future[Artifact], Replay]] = field(default_factory=dict)
-    _said: queue.SimpleQueue[tuple[str, list[Report]]] = field(default_factory=queue.SimpleQueue)
+    _reports: queue.SimpleQueue[tuple[str, list[Report]]] = field(default_factory=queue.SimpleQueue)
     _alone: float = 0.0
 
     def has_room(self) -> bool:
-        """Bounds the cells in flight and the jobs that wait."""
+        """Bounds the cells in flight, and the jobs that wait to one for each worker: a worker that
+        ends gets the next job before the head keeps what it made."""
         workers = len(self._nodes)
-        return len(self._queue) <= workers and len(self._open) < 2 * workers + 2
+        return len(self._queue) < max(1, workers) and len(self._open) < 2 * workers + 2
 
     def lacks(self, cell: Cell) -> bool:
         return self.work.project.finished(cell.key) is None
@@ -183,8 +185,11 @@ class Dispatcher:
     def wait(self) -> Iterable[tuple[Cell, Exception | None]]:
         while not self._over:
             self._send()
-            for news in self.fleet.receive(0.05 if self._at_head else 1.0):
-                self._hear(news)
+            news = self.fleet.receive(0.05 if self._at_head else 1.0)
+            ended = [(self._freed(one), one) for one in news if self._hear(one)]
+            self._send()
+            for task, one in ended:
+                self._ended(task, one.outcome, one.fetch)
             self._hear_head()
             self._tell_if_alone()
         over, self._over = self._over, []
@@ -195,7 +200,6 @@ class Dispatcher:
         for found in list(self._open.values()):
             with suppress(BaseException), found.stack:
                 raise error
-        self._head.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self, found: _OpenCell) -> None:
         attempt = found.attempt
@@ -215,12 +219,22 @@ class Dispatcher:
         """Run the cell in a thread of this process. The ledger is written by the main thread."""
         key, context = found.cell.key, found.attempt.context
 
-        def run() -> Artifact:
-            with Reporter(lambda reports: self._said.put((key, reports))) as reporter:
-                return make(found.cell, replace(context, events=reporter.events))
+        future: Future[Artifact] = Future()
 
-        replay = Replay(context.events, context.record)
-        self._at_head[key] = found, self._head.submit(run), replay
+        def run() -> None:
+            try:
+                with (
+                    self._one_at_head,
+                    Reporter(lambda reports: self._reports.put((key, reports))) as reporter,
+                ):
+                    artifact = make(found.cell, replace(context, events=reporter.events))
+            except BaseException as error:  # the boundary of the thread
+                future.set_exception(error)
+            else:
+                future.set_result(artifact)
+
+        self._at_head[key] = found, future, Replay(context.events, context.record)
+        threading.Thread(target=run, daemon=True).start()  # Ctrl-C does not wait for it
 
     def _enqueue(self, order: JobOrder, found: _OpenCell, is_stage: bool) -> None:
         context = found.attempt.context
@@ -236,10 +250,13 @@ class Dispatcher:
             same = (worker for worker, node in self._free.items() if node == task.node)
             worker = next(same, next(iter(self._free)))
             task.node = self._free.pop(worker)
+            if task.is_stage:
+                task.open.attempt.began = time.monotonic()
             self._busy[worker] = task
             self.fleet.send(worker, task.order.job, task.order.sources)
 
-    def _hear(self, news: News) -> None:
+    def _hear(self, news: News) -> TypeGuard[Ended]:
+        """Take in what happened; True when a job ended."""
         match news:
             case Joined(worker, node, _):
                 self._nodes[worker] = self._free[worker] = node
@@ -250,18 +267,20 @@ class Dispatcher:
                 for task in self._busy.values():
                     if task.order.job.id == job and not task.open.over:
                         task.replay(reports)
-            case Ended(worker, _, outcome, fetch):
-                self._ended(worker, self._busy.pop(worker), outcome, fetch)
+        return isinstance(news, Ended)
+
+    def _freed(self, ended: Ended) -> _Task:
+        """The job that ended; its worker is free again, unless it left."""
+        if ended.worker in self._nodes:
+            self._free[ended.worker] = self._nodes[ended.worker]
+        return self._busy.pop(ended.worker)
 
     def _ended(
         self,
-        worker: str,
         task: _Task,
         outcome: JobResult | Failed | Lost,
         fetch: Callable[[str], Iterator[bytes]],
     ) -> None:
-        if worker in self._nodes:
-            self._free[worker] = self._nodes[worker]
         found = task.open
         if found.over:
             return
@@ -351,8 +370,8 @@ class Dispatcher:
     def _hear_head(self) -> None:
         """What the stages at the head report and made."""
         ended = [key for key, (_, future, _) in self._at_head.items() if future.done()]
-        while not self._said.empty():
-            key, reports = self._said.get()
+        while not self._reports.empty():
+            key, reports = self._reports.get()
             self._at_head[key][2](reports)
         for key in ended:
             found, future, replay = self._at_head.pop(key)

@@ -62,13 +62,14 @@ class RayFleet:
 
     def receive(self, seconds: float) -> list[News]:
         """What happened, after waiting for at most so long."""
-        news = self._grow()
+        news: list[News] = []
+        self._grow()
         self._ask_mailbox()
         waiting = [*self._joining, *self._working, *([self._mail] if self._mail else [])]
         if not waiting:
-            time.sleep(0 if news else min(seconds, 0.2))
-            return news
-        ready, _ = ray.wait(waiting, num_returns=1, timeout=0 if news else seconds)
+            time.sleep(min(seconds, 0.2))
+            return []
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=seconds)
         if ready:
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
         if any(ref in self._working for ref in ready):
@@ -138,25 +139,23 @@ class RayFleet:
             self._slots[self._nodes[worker]] -= 1
         self._looked = min(self._looked, time.monotonic() - LOOK + 0.5)  # look soon, not at once
 
-    def _grow(self) -> list[News]:
+    def _grow(self) -> None:
         """Start actors on machines that have room for more."""
         if time.monotonic() - self._looked < LOOK:
-            return []
+            return
         self._looked = time.monotonic()
         alive = [node for node in ray.nodes() if node["Alive"]]
         cards = self._cards and any(node["Resources"].get("GPU") for node in alive)
         for node in alive:
             there, id = node["Resources"], node["NodeID"]
             processors = int(there.get("CPU", 0))
-            slots = (
-                int(there.get("GPU", 0)) * self._per_card if cards else processors // self._threads
-            )
+            threads = min(self._threads, processors)
+            slots, options = processors // max(1, threads), {"num_cpus": float(threads)}
+            if cards:
+                slots = int(there.get("GPU", 0)) * self._per_card
+                options = {"num_cpus": 0, "num_gpus": 1 / self._per_card}
             while self._slots.get(id, 0) < slots:
-                options: dict[str, float] = {"num_cpus": self._threads}
-                if cards:
-                    options = {"num_cpus": 0, "num_gpus": 1 / self._per_card}
                 self._start(id, options, 1 / self._per_card if cards else None)
-        return []
 
     def _start(self, node: str, options: Mapping[str, float], share: float | None) -> None:
         self._slots[node] = self._slots.get(node, 0) + 1

@@ -48,7 +48,7 @@ class JobPlanner:
         files: dict[str, str] = {}
         if isinstance(recipe.base, Mapping):
             settings, paths = without_folders(settings)
-            files, sources = _hashed(paths)
+            files, sources = hashed(paths)
         return SentBase(settings, self._work.base_sha256, recipe.base_name, files), sources
 
     def drawings(self, attempt: Attempt, workers: int) -> list[JobOrder]:
@@ -77,7 +77,7 @@ class JobPlanner:
             inputs[name] = SentArtifact(artifact.kind, artifact.hash, files)
             sources |= there
         settings, paths = without_folders(cell.step.settings)
-        settings_files, there = _hashed(paths)
+        settings_files, there = hashed(paths)
         sources |= there
         pictures = {path.name: sha256_file(path) for path in self._cached(attempt)}
         for path in self._cached(attempt):
@@ -128,7 +128,7 @@ def _files_of(artifact: Artifact) -> tuple[dict[str, str], dict[str, Path]]:
     return files, {sha256: artifact.path / name for name, sha256 in files.items()}
 
 
-def _hashed(paths: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, Path]]:
+def hashed(paths: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, Path]]:
     """The files of some files and folders by name with their hashes, and where they lie."""
     files: dict[str, str] = {}
     sources: dict[str, Path] = {}
