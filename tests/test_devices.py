@@ -20,7 +20,8 @@ PACKAGE = Path(devices.__file__).parent
 # Who may name a kind of card, and why.
 NAMES_CARDS = {
     "devices.py": "the one place",
-    "engine/local.py": "notes the largest allocation of a stage, which NVIDIA's and AMD's tell",
+    "engine/cluster/engine.py": "forecasts the memory of a card that another machine has",
+    "engine/running.py": "notes the largest allocation of a stage, which NVIDIA's and AMD's tell",
     "families/held.py": "copies swapped blocks on a stream of their own; elsewhere without one",
     "freed_memory.py": "gives back what the allocator of a card keeps",
     "train/fitting.py": "swaps blocks where the card's memory is not the host's",

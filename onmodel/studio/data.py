@@ -19,7 +19,6 @@ from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.pictures import crop_row, mask_key
-from onmodel.studio.planner import follow
 from onmodel.studio.render import character_of, page, workspace_of
 from onmodel.studio.requests import found as found_by
 from onmodel.studio.requests import json_body, selected, text_field
@@ -115,17 +114,24 @@ async def fix(request: Request) -> Response:
     )
 
 
+def _follow(request: Request, step: int, back: bool) -> None:
+    """Bring the recipe's repeats to what the data set says after an undo or a redo."""
+    from onmodel.studio.planner import follow  # recipes take long to import
+
+    follow(opened_dataset(request), step, back)
+
+
 def undo(request: Request) -> Response:
     """Take the last step back."""
     _, step = opened_dataset(request).workshop.undo()
-    follow(opened_dataset(request), step, back=True)
+    _follow(request, step, back=True)
     return JSONResponse({"step": step})
 
 
 def redo(request: Request) -> Response:
     """Do again what was taken back last."""
     _, step = opened_dataset(request).workshop.redo()
-    follow(opened_dataset(request), step, back=False)
+    _follow(request, step, back=False)
     return JSONResponse({"step": step})
 
 
