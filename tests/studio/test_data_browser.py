@@ -207,7 +207,7 @@ def test_panels_and_dialogs_fit_and_are_accessible(
     page.wait_for_selector(".cell img")
     page.add_script_tag(path=AXE)
     page.locator(".cell").first.click()
-    for panel in page.locator("#data > details > summary").all():
+    for panel in page.locator(".panels > details > summary").all():
         panel.click()
     page.locator(".bars.pairs button").first.click()
     page.wait_for_selector(".cross")
