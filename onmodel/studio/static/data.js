@@ -334,6 +334,7 @@ grid.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (!(event.ctrlKey || event.metaKey) || /INPUT|TEXTAREA/.test(event.target.tagName)) return;
+  if (document.querySelector("dialog[open]")) return;
   if (event.key === "z") { event.preventDefault(); change("undo"); }
   if (event.key === "y") { event.preventDefault(); change("redo"); }
 });
