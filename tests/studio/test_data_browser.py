@@ -144,7 +144,7 @@ def test_a_slider_shows_exposures_at_once(opened: OpenPage) -> None:
     recipe = opened.room.folder / "recipe.toml"
     before = recipe.read_text()
     page.click("#planner > summary")
-    slider = page.locator(".sliders input")
+    slider = page.locator("#repeats:not(.htmx-settling) .sliders input")
     slider.focus()
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
