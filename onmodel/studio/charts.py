@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onmodel.curate.coverage import ASSOCIATED, associations, coverage
+from onmodel.curate.coverage import ASSOCIATED, CHANCE, associations, coverage
 from onmodel.errors import InputError
 from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, fragment
 
 SUBSET = "subset"
 MOST_PAIRS = 12
+USUAL = 0.05  # p, shared out over all pairs, above which a pair may go together by chance
 SHADES = 5  # of the cells of a table
 MOST_CELLS = 24  # rows or columns of a table
 
@@ -47,12 +48,13 @@ class AttributeChart:
 @dataclass(frozen=True)
 class PairBar:
     """Two attributes, or the subset and an attribute, and how strongly they go together (Cramér's
-    V, 0–1). `strong`: the audit calls it a confound."""
+    V, 0–1). `chance`: so much is usual by chance. `confound`: the audit's thresholds are passed."""
 
     one: str
     other: str
     v: float
-    strong: bool
+    chance: bool
+    confound: bool
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,13 @@ def pair_bars(opened: OpenDataset) -> list[PairBar]:
     """The pairs that go together most, the strongest first."""
     kept = [opened.shown.counted[piece.name] for piece in opened.workshop.kept]
     rows = associations(kept, opened.shown.vocabulary)
-    confounds = {row.subject for row in opened.all_findings if row.kind == "confound"}
-    return [
-        PairBar(one, other, v, v >= ASSOCIATED and f"{one} × {other}" in confounds)
-        for one, other, v, _ in rows[:MOST_PAIRS]
-        if v > 0
-    ]
+    tests, free = max(1, len(rows)), set(opened.shown.free)  # Bonferroni, as the audit does
+    found = []
+    for one, other, v, p in rows[:MOST_PAIRS]:
+        confound = v >= ASSOCIATED and p <= CHANCE / tests and bool({one, other} & free)
+        if v > 0:
+            found.append(PairBar(one, other, v, p > USUAL / tests, confound))
+    return found
 
 
 def cross_table(opened: OpenDataset, one: str, other: str) -> CrossTable:

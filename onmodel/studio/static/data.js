@@ -181,8 +181,15 @@ async function update(except = null) {
 /** Ask for a panel anew. */
 const reload = (panel) => window.htmx.trigger(panel, "reload");
 
-/** Send a change and show its result. */
-async function change(action, body = {}) {
+let sent = Promise.resolve(); // the changes until now
+
+/** Send a change after those before it, and show its result; what `undo` takes back depends on it. */
+function change(action, body = {}) {
+  sent = sent.then(() => send(action, body));
+  return sent;
+}
+
+async function send(action, body) {
   try {
     tell("");
     const answer = await post(`${url}/data/${action}`, body);
@@ -338,6 +345,7 @@ grid.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (!(event.ctrlKey || event.metaKey) || /INPUT|TEXTAREA/.test(event.target.tagName)) return;
+  if (document.querySelector("dialog[open]")) return;
   if (event.key === "z") { event.preventDefault(); change("undo"); }
   if (event.key === "y") { event.preventDefault(); change("redo"); }
 });

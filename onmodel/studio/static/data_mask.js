@@ -140,7 +140,6 @@ export function painting(url, changed) {
     if (!(event.ctrlKey || event.metaKey)) return;
     if (event.key !== "z" && event.key !== "y") return;
     event.preventDefault();
-    event.stopPropagation(); // it is about strokes here, not about the data set
     actions[event.key === "z" ? "undo" : "redo"]();
   });
   form.size.addEventListener("input", () => move(state.at));
