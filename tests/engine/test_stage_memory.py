@@ -72,6 +72,10 @@ def test_what_encodes_text_stays_in_memory_where_it_is_trained(on_processor: For
         assert parts["activations"] > before["activations"] + 2**20
         more = found.trained["trained"].layers - on_processor.trained["trained"].layers
         assert more == layers
+        blocks = found.base.spec.text_linears
+        counted = sum(row.component == setting.removeprefix("train_") for row in blocks)
+        all_layers = on_processor.trained["trained"].all_layers
+        assert found.trained["trained"].all_layers == all_layers + counted
 
 
 def test_a_stage_that_does_not_fit_has_a_remedy(on_processor: Forecast) -> None:
