@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.resources import files
 
@@ -24,17 +24,19 @@ def serve(
     ready: Callable[[str], None],
     page: str = "/",
     until: Callable[[], bool] | None = None,
+    cards: Sequence[int] = (),
 ) -> None:
-    """Serve a workspace. `ready` is called with the address to open, which leads to `page`. `port`
-    0 takes a free one. Returns when `until` is true, which is asked twice a second. Raises
-    InputError for a port that cannot be used, and KeyboardInterrupt."""
+    """Serve a workspace; its runs work one at a time, or one on each of `cards`. `ready` is called
+    with the address to open, which leads to `page`. `port` 0 takes a free one. Returns when `until`
+    is true, which is asked twice a second. Raises InputError for a port that cannot be used, and
+    KeyboardInterrupt."""
     if not (files("onmodel.studio") / "static" / "vendor").is_dir():
         raise InputError(
             "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"
         )
     listener = listen(port)
     key = Key(listener.getsockname()[1], page)
-    jobs, drawing, datasets = Jobs(workspace), Drawing(), Datasets()
+    jobs, drawing, datasets = Jobs(workspace, cards), Drawing(), Datasets()
     config = uvicorn.Config(
         make_app(workspace, Services(jobs, drawing, datasets), key),
         log_level="warning",
