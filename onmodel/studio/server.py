@@ -1,5 +1,6 @@
 """Start the studio and serve it until Ctrl-C."""
 
+import os
 import socket
 import threading
 import time
@@ -66,6 +67,8 @@ def _end_when(done: Callable[[], bool], server: uvicorn.Server) -> None:
 def listen(port: int) -> socket.socket:
     """A socket on 127.0.0.1; `port` 0 takes a free one. Raises InputError."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":  # else a port stays taken for a minute after the studio has ended
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
         listener.listen()  # so that a browser that comes at once waits
