@@ -1,9 +1,10 @@
 """Start the studio and serve it until Ctrl-C."""
 
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from importlib.resources import files
 
@@ -26,10 +27,12 @@ def serve(
     ready: Callable[[str], None],
     page: str = "/",
     until: Callable[[], bool] | None = None,
+    cards: Sequence[int] = (),
 ) -> None:
-    """Serve a workspace. `ready` is called with the address to open, which leads to `page`. `port`
-    0 takes a free one. Returns when `until` is true, which is asked twice a second. Raises
-    InputError for a port that cannot be used, and KeyboardInterrupt."""
+    """Serve a workspace; its runs work one at a time, or one on each of `cards`. `ready` is called
+    with the address to open, which leads to `page`. `port` 0 takes a free one. Returns when `until`
+    is true, which is asked twice a second. Raises InputError for a port that cannot be used, and
+    KeyboardInterrupt."""
     if not (files("onmodel.studio") / "static" / "vendor").is_dir():
         raise InputError(
             "studio", "scripts of the pages", "are missing; run tools/studio_assets.py (needs npm)"
@@ -38,7 +41,7 @@ def serve(
     remove_unfinished(workspace)
     listener = listen(port)
     key = Key(listener.getsockname()[1], page)
-    jobs, drawing = Jobs(workspace), Drawing()
+    jobs, drawing = Jobs(workspace, cards), Drawing()
     config = uvicorn.Config(
         make_app(workspace, Services(jobs, drawing, Datasets()), key),
         log_level="warning",
@@ -65,6 +68,8 @@ def _end_when(done: Callable[[], bool], server: uvicorn.Server) -> None:
 def listen(port: int) -> socket.socket:
     """A socket on 127.0.0.1; `port` 0 takes a free one. Raises InputError."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    if os.name == "posix":  # else a port stays taken for a minute after the studio has ended
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
         listener.listen()  # so that the address answers from the moment it is printed

@@ -11,6 +11,7 @@ from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
+from onmodel.release.history import SENTENCES
 from onmodel.stages import select
 from onmodel.stages.base import Inputs, Plan, write_models
 from tests.support.drawn_family import DrawnFamily, drawn_context, lora
@@ -111,6 +112,9 @@ def test_a_pick_by_hand_is_recorded_with_its_reason(tmp_path: Path) -> None:
     assert told["chosen"] == ["a@10"]
     lineage = read_json(artifact.path / "lineage.json")
     assert lineage[root(lineage)]["settings"]["reason"] == reason
+    lineage[root(lineage)]["signature"] = "onm|suite:choose-1|P:4|S:2"  # as a real plan's
+    sentence = SENTENCES["selection"](lineage, root(lineage))
+    assert sentence.startswith(f"1 model chosen by hand (`{reason}`) among those measured")
 
 
 def test_a_selection_without_a_reason_is_named_as_before(tmp_path: Path) -> None:
