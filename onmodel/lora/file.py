@@ -285,11 +285,11 @@ def _layers(
 ) -> dict[str, dict[str, str]]:
     """Layer → role → key."""
     table = name_table(spec)
-    text_names = name_table(spec_of_shapes(spec.name, spec.blocks))
+    text_names = name_table(spec_of_shapes(spec.name, spec.blocks)) if leave_out else {}
     found: dict[str, dict[str, str]] = defaultdict(dict)
     unknown: list[str] = []
     for key in entries:
-        if not set(leave_out).isdisjoint(_parts_of(key, text_names)):
+        if leave_out and not set(leave_out).isdisjoint(_parts_of(key, text_names)):
             continue
         parsed = parse_key(key, table)
         if parsed is None:
