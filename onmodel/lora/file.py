@@ -303,7 +303,7 @@ def _layers(
         found[linear.name][role] = key
     # An alpha without matrices scales nothing; trainers leave some behind.
     found = {name: keys for name, keys in found.items() if keys.keys() != {"alpha"}}
-    if unknown := _without_left_alphas(unknown, spec):
+    if unknown and (unknown := _without_left_alphas(unknown, spec)):
         _refuse_unknown(path, unknown, entries, spec, found)
     return found
 
