@@ -16,7 +16,7 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.families.registry import count_blocks, spec_of_shapes
 from onmodel.lora.factors import Factors, LayerShape
 from onmodel.lora.kinds import LOW_RANK, SCALED, expand, expanded_shape
@@ -24,6 +24,7 @@ from onmodel.lora.layouts import (
     BLOCKS_KEY,
     REFUSED,
     is_difference,
+    is_of_encoder,
     name_table,
     parse_key,
     split_key,
@@ -288,10 +289,7 @@ def _layers(
     found: dict[str, dict[str, str]] = defaultdict(dict)
     unknown: list[str] = []
     for key in entries:
-        linear_of_text = text_names.get(split_key(key)[0])
-        if is_difference(key) and "diff" in leave_out:
-            continue
-        if linear_of_text is not None and linear_of_text.component in leave_out:
+        if leave_out and not set(leave_out).isdisjoint(_parts_of(key, text_names)):
             continue
         parsed = parse_key(key, table)
         if parsed is None:
@@ -305,17 +303,23 @@ def _layers(
         found[linear.name][role] = key
     # An alpha without matrices scales nothing; trainers leave some behind.
     found = {name: keys for name, keys in found.items() if keys.keys() != {"alpha"}}
-    if unknown := _without_left_alphas(unknown, spec):
+    if unknown and (unknown := _without_left_alphas(unknown, spec)):
         _refuse_unknown(path, unknown, entries, spec, found)
     return found
 
 
+def _parts_of(key: str, names: Mapping[str, Linear]) -> list[str]:
+    """What `leave_out` calls the parts of a LoRA that a tensor belongs to; `names` are those of all
+    layers that the family's models may have."""
+    parts = ["diff"] if is_difference(key) else []
+    linear = names.get(_stem(key))
+    component = linear.component if linear else "text_encoder" if is_of_encoder(key) else None
+    return [*parts, component] if component else parts
+
+
 def _without_left_alphas(unknown: Sequence[str], spec: FamilySpec) -> list[str]:
     """The keys without alphas that stand alone, of layers that other models of the family have."""
-    if not any(key.endswith(".alpha") for key in unknown):
-        return list(unknown)
-    names = name_table(spec_of_shapes(spec.name, spec.blocks))
-    counts = Counter(map(_stem, unknown))
+    names, counts = name_table(spec_of_shapes(spec.name, spec.blocks)), Counter(map(_stem, unknown))
     return [
         key
         for key in unknown
@@ -442,16 +446,15 @@ def _refuse_what_can_be_left_out(
     names = name_table(spec_of_shapes(spec.name, spec.blocks))
     counts: Counter[str] = Counter()
     for key in unknown:
-        linear = names.get(split_key(key)[0])
-        part = "diff" if is_difference(key) else linear.component if linear is not None else None
-        if part is None:
+        parts = _parts_of(key, names)
+        if not parts or (not found and _stem(key) not in names and parts != ["diff"]):
             return
-        counts[part] += 1
+        counts[parts[0]] += 1
     said = [
         f"{count} tensors are differences of biases or of weights that are not read, such as"
         " embeddings, or weights to set"
         if part == "diff"
-        else f"{count} tensors change layers of a {part.replace('_', ' ')} that this model lacks"
+        else f"{count} tensors belong to a {part.replace('_', ' ')} that this model lacks"
         for part, count in counts.items()
     ]
     leave_out = " ".join(f"--leave-out {part}" for part in counts)

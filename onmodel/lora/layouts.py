@@ -36,6 +36,10 @@ REFUSED = {
     ".b1.weight": "GLoRA",
     ".on_input": "IA3",
 }
+_OF_ENCODER = re.compile(
+    r"(?:lora_|lycoris_)?(?:te\d?|text_encoders?|text_encoder_?\d|qwen3?\w*?|cond_stage_model"
+    r"|bundle_emb)[._]"
+)
 # Names of modules that torch puts around others: compiled, checkpointed, and on several cards.
 _WRAPPERS = re.compile(r"(?<![^._])(?:_orig_mod|_checkpoint_wrapped_module)[._]|^module\.")
 
@@ -67,6 +71,12 @@ def is_difference(key: str) -> bool:
     """Whether a tensor is the difference of a whole weight or bias, as ComfyUI and LyCORIS keep
     them of norms and biases, or a weight to set; none is a product. Those of weights are read."""
     return key.endswith((".diff", ".diff_b", ".set_weight", ".w_norm", ".b_norm"))
+
+
+def is_of_encoder(key: str) -> bool:
+    """Whether a tensor's name begins as those of text encoders and embeddings do, whatever
+    follows; layers that are read are found in `name_table`."""
+    return _OF_ENCODER.match(key) is not None
 
 
 def split_key(key: str) -> tuple[str, str | None]:
