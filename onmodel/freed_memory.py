@@ -1,16 +1,8 @@
-"""Memory that was freed: given back to the system, which torch and the C library do late, or kept
-for the steps of a training, which need the same pieces again and again."""
+"""Memory that was freed, given back to the system: torch and the C library keep it otherwise."""
 
 import ctypes
 import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-# Of glibc's malloc.h: freed memory at the end of the heap that is given back, and pieces that do
-# not come from the heap. _LARGE is the most that every glibc takes, and what it finds by itself.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGE = 32 * 2**20
 
 
 def return_freed_memory() -> None:
@@ -23,19 +15,3 @@ def return_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
             trim(0)
-
-
-@contextmanager
-def kept_freed_memory() -> Iterator[None]:
-    """Within the context glibc keeps up to 2 GiB of freed memory at the end of its heap. Each step
-    would have it mapped anew, page by page, otherwise."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:
-        yield
-        return
-    mallopt(_MMAP_THRESHOLD, _LARGE)
-    mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-    try:
-        yield
-    finally:
-        mallopt(_TRIM_THRESHOLD, 2 * _LARGE)
