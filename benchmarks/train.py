@@ -222,7 +222,6 @@ def onmodel_steps(case: Case) -> Steps:
 
     from onmodel.families.anima.family import AnimaDenoiser
     from onmodel.families.anima.text import AnimaText
-    from onmodel.freed_memory import kept_freed_memory
     from onmodel.records import Item
     from onmodel.train import loop
     from onmodel.train.adapters import attached
@@ -244,7 +243,7 @@ def onmodel_steps(case: Case) -> Steps:
     examples = [loop.Example(item, latents[i], 1, [str(i)]) for i in range(case.batch)]
     batch = [loop.Shown(i, 0) for i in range(case.batch)]
     training = loop.TrainingInputs(family, examples, [], texts, options, seed=0, dtype=case.dtype)
-    with attached(family, adapters, case.dtype), family.training(), kept_freed_memory():
+    with attached(family, adapters, case.dtype), family.training():
         for number in itertools.count():
             step = loop.prepare(training, number, [batch], torch.device(case.device))
             loop.fill_gradient(training, adapters, step)

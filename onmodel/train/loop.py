@@ -16,7 +16,6 @@ from onmodel.devices import STREAMED, select
 from onmodel.errors import InputError, PausedError
 from onmodel.events import Events
 from onmodel.families.protocol import Family, Text
-from onmodel.freed_memory import kept_freed_memory
 from onmodel.processes import ALONE, Processes
 from onmodel.randomness import generator
 from onmodel.records import Item
@@ -280,7 +279,6 @@ def train(
         attached(family, state.adapters, training.dtype),
         family.training(),
         checkpointing(family, options, lambda: _largest(training), events),
-        kept_freed_memory(),
         pausing(events) as pause,
         events.task("train", total=training.steps, unit="steps") as task,
     ):
