@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=13, help="trainings of the matrix")
     parser.add_argument("--sleeping", type=int, default=64, help="workers that sleep")
     parser.add_argument("--cells", type=int, default=10_000, help="cells of the simulation")
-    parser.add_argument("--seconds", type=float, default=20.0, help="that a sleeping cell takes")
+    parser.add_argument("--seconds", type=float, default=60.0, help="that a sleeping cell takes")
     parser.add_argument("--only", choices=["matrix", "driver", "busy", "simulation"])
     given = parser.parse_args()
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -368,10 +368,10 @@ def driver_seconds(place: Path, cells: int) -> float:
 
 
 def busy_share(place: Path, workers: int, seconds: float) -> float:
-    """Which share of their time workers sleep, over four rounds of cells."""
+    """Which share of their time workers sleep, over three rounds of cells."""
     planner = SleepPlanner(seconds, seconds)
-    took, _ = on_ray(place, "busy", workers, 4 * workers, planner)
-    print(f"busy: {4 * workers} cells of {seconds:g} s in {took:.1f} s", flush=True)
+    took, _ = on_ray(place, "busy", workers, 3 * workers, planner)
+    print(f"busy: {3 * workers} cells of {seconds:g} s in {took:.1f} s", flush=True)
     return planner.slept / (workers * took)
 
 
