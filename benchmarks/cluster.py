@@ -407,7 +407,7 @@ class SimulatedFleet:
     def receive(self, seconds: float) -> list[News]:
         self._tick()
         news, self._new = self._new, []
-        if not news and self._asleep:
+        if seconds and not news and self._asleep:
             self.now = max(self.now, self._asleep[0][0])
         while self._asleep and self._asleep[0][0] <= self.now:
             _, worker, job = heapq.heappop(self._asleep)
