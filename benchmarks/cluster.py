@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=13, help="trainings of the matrix")
     parser.add_argument("--sleeping", type=int, default=64, help="workers that sleep")
     parser.add_argument("--cells", type=int, default=10_000, help="cells of the simulation")
-    parser.add_argument("--seconds", type=float, default=20.0, help="that a sleeping cell takes")
+    parser.add_argument("--seconds", type=float, default=30.0, help="that a sleeping cell takes")
     parser.add_argument("--only", choices=["matrix", "driver", "busy", "simulation"])
     given = parser.parse_args()
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -282,7 +282,8 @@ def _no_base() -> Any:
 
 
 class Together:
-    """A fleet that is told of its workers when all of them joined; `began` is when."""
+    """A fleet whose workers are told of when all of them joined and did a job of no work, so that
+    they have loaded what they need; `began` is when."""
 
     def __init__(self, fleet: Any, workers: int) -> None:
         self._fleet, self._left, self._joined = fleet, workers, list[News]()
@@ -297,10 +298,19 @@ class Together:
                 self._joined.append(news)
                 self._left -= isinstance(news, Joined)
             if not self._left:
+                self._warm_up()
                 self.began = time.monotonic()
                 return self._joined
         found: list[News] = self._fleet.receive(seconds)
         return found
+
+    def _warm_up(self) -> None:
+        workers = [news.worker for news in self._joined if isinstance(news, Joined)]
+        for worker in workers:
+            self._fleet.send(worker, SleepJob(f"warm-{worker}".replace(" ", "-"), 0.0), {})
+        left = len(workers)
+        while left:
+            left -= sum(isinstance(news, Ended) for news in self._fleet.receive(1.0))
 
 
 def on_ray(
@@ -336,7 +346,7 @@ def on_ray(
             ray.wait = real
             fleet.close()
     before = together.began - began
-    print(f"{name}: {workers} workers joined in {before:.0f} s", flush=True)
+    print(f"{name}: {workers} workers began in {before:.0f} s", flush=True)
     return ended - together.began, max(0.0, waited[0] - before)
 
 
@@ -368,10 +378,10 @@ def driver_seconds(place: Path, cells: int) -> float:
 
 
 def busy_share(place: Path, workers: int, seconds: float) -> float:
-    """Which share of their time workers sleep, over four rounds of cells."""
+    """Which share of their time workers sleep, over three rounds of cells."""
     planner = SleepPlanner(seconds, seconds)
-    took, _ = on_ray(place, "busy", workers, 4 * workers, planner)
-    print(f"busy: {4 * workers} cells of {seconds:g} s in {took:.1f} s", flush=True)
+    took, _ = on_ray(place, "busy", workers, 3 * workers, planner)
+    print(f"busy: {3 * workers} cells of {seconds:g} s in {took:.1f} s", flush=True)
     return planner.slept / (workers * took)
 
 
@@ -397,7 +407,7 @@ class SimulatedFleet:
     def receive(self, seconds: float) -> list[News]:
         self._tick()
         news, self._new = self._new, []
-        if not news and self._asleep:
+        if seconds and not news and self._asleep:
             self.now = max(self.now, self._asleep[0][0])
         while self._asleep and self._asleep[0][0] <= self.now:
             _, worker, job = heapq.heappop(self._asleep)

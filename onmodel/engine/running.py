@@ -92,7 +92,7 @@ class Engine(Protocol):
         """Make and record a cell."""
 
     def wait(self) -> Iterable[tuple[Cell, Exception | None]]:
-        """Wait until at least one cell that was started ends."""
+        """Wait for a while, or until a cell ends."""
 
 
 @dataclass

@@ -55,7 +55,7 @@ DRAWN = """
 [stages.drawn]
 do = "sample"
 model = "first"
-count = 9
+count = 3
 """
 MEASURED = """
 [stages.measured]

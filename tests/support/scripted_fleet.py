@@ -76,7 +76,7 @@ class ScriptedFleet:
 
     def receive(self, seconds: float) -> list[News]:
         news, self._news = self._news, []
-        if self._working and not news:
+        if seconds and self._working and not news:
             worker, job = self._working.popleft()
             news = [*self._ended(worker, job)]
         return news

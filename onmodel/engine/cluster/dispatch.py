@@ -161,6 +161,7 @@ class Dispatcher:
     _one_at_head: threading.Lock = field(default_factory=threading.Lock)
     _at_head: dict[str, tuple[_OpenCell, Future[Artifact], Replay]] = field(default_factory=dict)
     _reports: queue.SimpleQueue[tuple[str, list[Report]]] = field(default_factory=queue.SimpleQueue)
+    _arrivals: deque[tuple[_Task, Ended]] = field(default_factory=deque)
     _alone: float = 0.0
 
     def has_room(self) -> bool:
@@ -181,17 +182,16 @@ class Dispatcher:
             self._begin(found)
         except Exception as error:  # of this cell alone
             self._end(found, error)
+        self._listen(0.0)
 
     def wait(self) -> Iterable[tuple[Cell, Exception | None]]:
-        while not self._over:
-            self._send()
-            news = self.fleet.receive(0.05 if self._at_head else 1.0)
-            ended = [(self._freed(one), one) for one in news if self._hear(one)]
-            self._send()
-            for task, one in ended:
-                self._ended(task, one.outcome, one.fetch)
-            self._hear_head()
-            self._tell_if_alone()
+        seconds = 0.05 if self._at_head else 1.0
+        self._listen(0.0 if self._arrivals else seconds)
+        if self._arrivals:  # one, so that no free worker waits for the disk
+            task, ended = self._arrivals.popleft()
+            self._ended(task, ended.outcome, ended.fetch)
+        self._hear_head()
+        self._tell_if_alone()
         over, self._over = self._over, []
         return over
 
@@ -240,6 +240,14 @@ class Dispatcher:
         context = found.attempt.context
         replay = Replay(context.events, context.record)
         self._queue.append(_Task(order, found, replay, is_stage))
+
+    def _listen(self, seconds: float) -> None:
+        """Hear what happened and give free workers their next job; results are kept later."""
+        self._send()
+        for news in self.fleet.receive(seconds):
+            if self._hear(news):
+                self._arrivals.append((self._freed(news), news))
+        self._send()
 
     def _send(self) -> None:
         """Give the jobs that wait to the free workers."""

@@ -2,6 +2,7 @@
 a cluster without cards. Machines may join and leave at any time."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from onmodel.engine.cluster.dispatch import Ended, Joined, Left, Lost, News, Rep
 from onmodel.engine.cluster.jobs import JobResult, WorkerJob
 from onmodel.engine.cluster.worker import Failure, Mailbox, Parcel, Worker, WorkerFacts, pack
 from onmodel.errors import InputError
+from onmodel.text import one_line, shown, without_secrets
 
 LOOK = 5.0  # seconds between two looks at the machines of the cluster
 MAIL = 1.0  # seconds between two looks into the mailbox
 MOST_SENDS = 3  # of the files of a job
+MOST_STARTS = 3  # of a worker that does not start
 
 
 @dataclass
@@ -48,6 +51,7 @@ class RayFleet:
         self._actors: dict[str, Any] = {}
         self._nodes: dict[str, str] = {}  # worker → its machine
         self._slots: dict[str, int] = {}  # machine → workers that it has, or had refused
+        self._failures: Counter[str] = Counter()  # machine → workers that did not start
         self._joining: dict[Any, str] = {}
         self._working: dict[Any, _Sent] = {}
         self._mailbox: Any = None
@@ -115,8 +119,8 @@ class RayFleet:
     def _joined(self, worker: str, ref: Any) -> list[News]:
         try:
             facts = ray.get(ref)
-        except RayError:
-            self._drop(worker)
+        except RayError as error:
+            self._did_not_start(worker, error)
             return []
         if facts.made_by == self._here.made_by:
             if facts.card:
@@ -131,6 +135,19 @@ class RayFleet:
             )
             raise InputError("--engine ray", facts.machine, remedy)
         return []
+
+    def _did_not_start(self, worker: str, error: RayError) -> None:
+        """Try again on its machine, but not for ever."""
+        node = self._nodes[worker]
+        self._failures[node] += 1
+        self._drop(worker)
+        if self._failures[node] >= MOST_STARTS:
+            self._slots[node] += 1  # its slot stays taken
+            if not self._actors:
+                last = str(error).strip().rpartition("\n")[2]
+                said = shown(one_line(without_secrets(last)), 300)
+                remedy = "its workers do not start; set ONMODEL_WORKER_FOLDER to a folder of it"
+                raise InputError("--engine ray", said, remedy)
 
     def _drop(self, worker: str) -> None:
         actor = self._actors.pop(worker, None)
