@@ -60,18 +60,23 @@ def fix_findings(
 
 
 def decide_by_hand(
-    workshop: Workshop, pictures: Sequence[str], keep: bool, tags: str, sentence: str, why: str
+    workshop: Workshop,
+    pictures: Sequence[str],
+    keep: bool,
+    tags: str | None,
+    sentence: str | None,
+    why: str,
 ) -> int:
-    """Record a person's decision about pictures, as one step: their tags, their sentence, or
-    whether they are kept. Returns the number of decisions."""
+    """Record a person's decision about pictures, as one step: their tags, their sentence, "" for
+    none, or without both whether they are kept. Returns the number of decisions."""
     rows = []
     for name in pictures:
-        if tags:
+        if tags is not None:
             now = tuple(workshop.pieces[name].words) if name in workshop.pieces else ()
             rows.append(Decision(0, "tag", "person", name, now, tuple(split_tags(tags)), why))
-        if sentence:
+        if sentence is not None:
             rows.append(Decision(0, "sentence", "person", name, sentence=sentence, why=why))
-        if not tags and not sentence:
+        if tags is None and sentence is None:
             rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
     workshop.decide(rows)
     return len(rows)

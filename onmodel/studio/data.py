@@ -25,6 +25,7 @@ from onmodel.studio.requests import json_body, selected, text_field
 from onmodel.studio.roots import folders
 
 MOST_ROWS = 500  # of one answer
+TEXTS = ("tags", "sentence")
 PREVIEW = 50  # changed pictures that a preview lists
 
 
@@ -90,15 +91,16 @@ async def decide(request: Request) -> Response:
         opened = opened_dataset(request)
         pieces = selected(opened, body)
         keep = body.get("keep") is not False
-        tags, sentence, why = (text_field(body, key) for key in ("tags", "sentence", "why"))
+        tags, sentence = (text_field(body, key) if key in body else None for key in TEXTS)
         if "seen" in body and len(pieces) == 1:
             seen = text_field(body, "seen")
-            if sentence and pieces[0].sentence != seen:
+            if sentence is not None and pieces[0].sentence != seen:
                 raise InputError("sentence", pieces[0].name, "was changed meanwhile; open it again")
-            if tags:
+            if tags is not None:
                 lists = (pieces[0].words, split_tags(seen), split_tags(tags))
                 tags = ", ".join(merged_tags(*lists))
         names = [piece.name for piece in pieces]
+        why = text_field(body, "why")
         return decide_by_hand(opened.workshop, names, keep, tags, sentence, why)
 
     return JSONResponse({"decided": await run_in_threadpool(work)})

@@ -64,6 +64,9 @@ class Jobs:
         self._end = threading.Event()
         with self._database() as database:
             database.execute(_TABLE)
+            names = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
+            if "card" not in names:  # a queue of an earlier version
+                database.execute("ALTER TABLE jobs ADD COLUMN card TEXT NOT NULL DEFAULT ''")
 
     def add(self, character: CharacterFolder) -> None:
         """Queue a run. Raises InputError without a recipe, or when a run waits or works already."""

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from onmodel.errors import InputError, VerifyError
 from onmodel.events import Finding
-from onmodel.paths import inside
+from onmodel.paths import inside, name_fault
 from onmodel.reading import parse_yaml_in
 from onmodel.release.folder import CHECKSUMS, read_checksums
 from onmodel.studio.gate import SANDBOXED
@@ -134,7 +134,8 @@ def _names(character: CharacterFolder) -> list[str]:
     folder = character.project_folder / "release"
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return [name for name in names if name_fault(name) is None]  # others cannot be asked for
 
 
 def _folder(character: CharacterFolder, name: str) -> Path:

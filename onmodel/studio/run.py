@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -15,6 +16,7 @@ from onmodel.engine.plan import Step
 from onmodel.engine.previews import PreviewPicture, previews
 from onmodel.engine.progress import TrainingProgress, curves, progress, quartiles, recorded_steps
 from onmodel.errors import InputError
+from onmodel.hashing import sha256_bytes
 from onmodel.ledger.store import RunRecord
 from onmodel.studio.jobs import Jobs, RunJob, log_of
 from onmodel.studio.plans import planned
@@ -24,6 +26,7 @@ from onmodel.studio.workspace import CharacterFolder
 from onmodel.train.steps import StepRow
 
 EVERY = 0.5  # seconds between two looks at the ledger
+PARTS = ("stages", "log")  # of the page, that change while it is shown
 CURVES = ("loss", "heldout", "learning_rate")  # names of recorded values
 
 
@@ -107,12 +110,14 @@ class OtherTraining:
 def show(request: Request) -> Response:
     """The page."""
     character = character_of(request)
+    view = view_of(request, character)
     return page(
         request,
         "run.html.j2",
         "run",
         character=character,
-        view=view_of(request, character),
+        view=view,
+        seen=urlencode({name: _digest(_part(name, character, view)) for name in PARTS}),
         previews=_previews(character),
         others=[
             OtherTraining(other.id, other.name, stage)
@@ -189,18 +194,28 @@ async def check(request: Request) -> Response:
     return fragment(request, "findings.html.j2", findings=findings)
 
 
+def _part(name: str, character: CharacterFolder, view: RunView) -> str:
+    """A part of the page that changes while it is shown."""
+    return text(f"{name}.html.j2", character=character, view=view)
+
+
+def _digest(part: str) -> str:
+    return sha256_bytes(part.encode())[:16]
+
+
 async def events(request: Request) -> Response:
-    """Server-sent events, as HTML whenever they change: the stages, and the log."""
+    """Server-sent events, as HTML whenever they change: the stages, and the log. Query fields have
+    the digests of what the page shows already, so that no button is replaced for nothing."""
     character = character_of(request)
 
     async def stream() -> AsyncIterator[str]:
-        last = {"stages": "", "log": ""}
+        last = {name: request.query_params.get(name, "") for name in PARTS}
         while not await request.is_disconnected():
             view = await run_in_threadpool(view_of, request, character)
             for name, before in last.items():
-                now = text(f"{name}.html.j2", character=character, view=view)
-                if now != before:
-                    last[name] = now
+                now = _part(name, character, view)
+                if _digest(now) != before:
+                    last[name] = _digest(now)
                     lines = "".join(f"data: {line}\n" for line in now.split("\n"))
                     yield f"event: {name}\n{lines}\n"
             await asyncio.sleep(EVERY)

@@ -57,7 +57,7 @@ def furnish(workspace: Path) -> CharacterFolder:
     gather([made.pictures], made.data, HOSTILE, SCRIPT, Events())
     workshop = open_workshop(made.data)
     edit_tags(workshop, changes(list(workshop.pieces.values()), parse_edit(add=TAG)))
-    decide_by_hand(open_workshop(made.data), ["pictures/9"], False, "", "", SCRIPT)
+    decide_by_hand(open_workshop(made.data), ["pictures/9"], False, None, None, SCRIPT)
     found = [
         AuditFinding(f"kind {HOSTILE}", "error", name, SCRIPT, f"evidence {HOSTILE}")
         for name in ("pictures/0", "")

@@ -56,7 +56,7 @@ def test_edits_and_exclusions_reach_the_training(
     workshop = open_workshop(character.data)
     pieces = [piece for piece in workshop.kept if piece.tags]
     edit_tags(workshop, changes(pieces, TagEdit(add=("brand new",))))
-    decide_by_hand(open_workshop(character.data), ["pictures/9"], False, "", "", "")
+    decide_by_hand(open_workshop(character.data), ["pictures/9"], False, None, None, "")
     assert use_dataset(character)
     found = trained_on(character, tmp_path / "stage")
     assert set(found) == {f"{i}.png" for i in range(9)}
@@ -117,7 +117,7 @@ def test_nothing_kept_is_one_line_and_changes_nothing(character: CharacterFolder
     before = character.recipe.read_text()
     workshop = open_workshop(character.data)
     names = list(workshop.pieces)
-    decide_by_hand(workshop, names, False, "", "", "")
+    decide_by_hand(workshop, names, False, None, None, "")
     with pytest.raises(InputError, match="no picture is kept"):
         use_dataset(character)
     assert character.recipe.read_text() == before
