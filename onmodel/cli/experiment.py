@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onmodel.cli.console import PlainConsole, say, say_json
-from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE
+from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE, expand
+from onmodel.cli.run import EngineChoice, Output, make_stages
+from onmodel.processes import ALONE
 
 if TYPE_CHECKING:
-    from onmodel.cli.run import Output
     from onmodel.engine.draft import DraftStage
     from onmodel.engine.experiments import Experiment
     from onmodel.engine.project import Project
@@ -29,9 +30,11 @@ app = typer.Typer(
 
 
 @app.command("run")
+@expand
 def run(
     recipe: RECIPE,
     name: NAME,
+    engine: EngineChoice,
     project: PROJECT = None,
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
@@ -40,12 +43,11 @@ def run(
 
     Interrupted at any moment, the same command continues where it stopped.
     """
-    from onmodel.cli.run import Output
     from onmodel.engine.experiments import experiment_of
     from onmodel.recipe import load_recipe
 
     experiment = experiment_of(load_recipe(recipe), name)
-    execute(experiment, project or Path(recipe.stem), Output(dry_run, as_json))
+    execute(experiment, project or Path(recipe.stem), Output(dry_run, as_json), engine)
 
 
 @app.command("status")
@@ -83,15 +85,15 @@ def report(recipe: RECIPE, name: NAME, project: PROJECT = None, as_json: JSON = 
     _show(experiment, place, made[experiment.evaluation], as_json)
 
 
-def execute(experiment: "Experiment", folder: Path, output: "Output") -> None:
+def execute(experiment: "Experiment", folder: Path, output: Output, engine: EngineChoice) -> None:
     """Plan and run an experiment in a project folder, and print the result on stdout."""
     from onmodel.cli.plan import print_plan
     from onmodel.cli.render import on_terminal
     from onmodel.cli.tables import print_cells
-    from onmodel.engine import local
     from onmodel.engine.plan import make_plan, needed
     from onmodel.engine.project import Project
 
+    engine.check()
     steps = make_plan(experiment.recipe)
     wanted = needed(steps, experiment.evaluation)
     steps = [step for step in steps if step.name in wanted]
@@ -105,7 +107,8 @@ def execute(experiment: "Experiment", folder: Path, output: "Output") -> None:
     place = Project(folder)
     with place.writing():
         with on_terminal(talk) as events:
-            result = local.run(experiment.recipe, place, events, until=experiment.evaluation)
+            until = experiment.evaluation
+            result = make_stages(experiment.recipe, until, engine, None, ALONE, place, events)
         _show(experiment, place, result.artifacts[experiment.evaluation], output.as_json)
 
 

@@ -5,14 +5,17 @@ from typing import Annotated
 
 import typer
 
-from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE
+from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE, expand
+from onmodel.cli.run import EngineChoice, Output
 
 
+@expand
 def command(
     recipe: RECIPE,
     stage: Annotated[
         str, typer.Argument(help="A train stage with several subsets.", show_default=False)
     ],
+    engine: EngineChoice,
     like: Annotated[
         str | None,
         typer.Option(help="Evaluate stage whose settings are used. Default: the recipe's last."),
@@ -34,9 +37,8 @@ def command(
     with all subsets, to estimate noise.
     """
     from onmodel.cli.experiment import execute
-    from onmodel.cli.run import Output
     from onmodel.engine.experiments import influence_of
     from onmodel.recipe import load_recipe
 
     experiment = influence_of(load_recipe(recipe), stage, like, twins, seeds)
-    execute(experiment, project or Path(recipe.stem), Output(dry_run, as_json))
+    execute(experiment, project or Path(recipe.stem), Output(dry_run, as_json), engine)

@@ -113,7 +113,7 @@ def execute(
         if output.dry_run:
             _forecast(recipe, steps, output.as_json)
         else:
-            making = partial(_make, recipe, until, output.tracker, engine, processes)
+            making = partial(make_stages, recipe, until, engine, output.tracker, processes)
             _run(recipe, folder or Path(path.stem), until, output, processes, making)
 
 
@@ -146,11 +146,11 @@ def _forecast(recipe: "Recipe", steps: "Sequence[Step]", as_json: bool) -> None:
         say_json(plan_as_dict(recipe, steps, found))
 
 
-def _make(
+def make_stages(
     recipe: "Recipe",
     until: str | None,
-    tracker: str | None,
     engine: EngineChoice,
+    tracker: str | None,
     processes: "Processes",
     project: "Project",
     events: "Events",
