@@ -135,7 +135,12 @@ def _pictures(pictures: Path) -> tuple[Path, "Sequence[SourcePicture]"]:
     layout = layout_of(pictures, "--pictures")
     inner = layout.folders
     if layout.numbered:
-        inner = [path for path in list_folder(layout.root).folders if repeats_of(path)]
+        listing = list_folder(layout.root)
+        inner = [path for path in listing.folders if repeats_of(path)]
+        if listing.pictures:
+            count, name = len(listing.pictures), printable(inner[0].name)
+            remedy = f"holds {count} pictures beside its folder {name}; name that folder"
+            raise InputError("--pictures", pictures, remedy)
     place = inner[0] if len(inner) == 1 else pictures
     scan = scan_folder(place, "")
     if len(scan.pictures) >= FEWEST:

@@ -25,6 +25,7 @@ from onmodel.lora.layouts import (
     REFUSED,
     is_difference,
     is_of_encoder,
+    layer_of,
     name_table,
     parse_key,
     split_key,
@@ -312,7 +313,7 @@ def _parts_of(key: str, names: Mapping[str, Linear]) -> list[str]:
     """What `leave_out` calls the parts of a LoRA that a tensor belongs to; `names` are those of all
     layers that the family's models may have."""
     parts = ["diff"] if is_difference(key) else []
-    linear = names.get(_stem(key))
+    linear = layer_of(_stem(key), names)
     component = linear.component if linear else "text_encoder" if is_of_encoder(key) else None
     return [*parts, component] if component else parts
 
@@ -323,7 +324,7 @@ def _without_left_alphas(unknown: Sequence[str], spec: FamilySpec) -> list[str]:
     return [
         key
         for key in unknown
-        if not (key.endswith(".alpha") and counts[_stem(key)] == 1 and _stem(key) in names)
+        if not (key.endswith(".alpha") and counts[_stem(key)] == 1 and layer_of(_stem(key), names))
     ]
 
 
@@ -447,7 +448,7 @@ def _refuse_what_can_be_left_out(
     counts: Counter[str] = Counter()
     for key in unknown:
         parts = _parts_of(key, names)
-        if not parts or (not found and _stem(key) not in names and parts != ["diff"]):
+        if not parts or (not found and not layer_of(_stem(key), names) and parts != ["diff"]):
             return
         counts[parts[0]] += 1
     said = [

@@ -5,6 +5,7 @@ every known spelling of every layer is written down first and then looked up.
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -41,7 +42,9 @@ _OF_ENCODER = re.compile(
     r"|bundle_emb)[._]"
 )
 # Names of modules that torch puts around others: compiled, checkpointed, and on several cards.
-_WRAPPERS = re.compile(r"(?<![^._])(?:_orig_mod|_checkpoint_wrapped_module)[._]|^module\.")
+_WRAPPERS = re.compile(
+    r"(?<![^._])(?:_orig_mod|_checkpoint_wrapped_module)[._]|(?:^|(?<=_orig_mod[._]))module[._]"
+)
 
 
 def name_table(spec: FamilySpec) -> dict[str, Linear]:
@@ -89,10 +92,15 @@ def split_key(key: str) -> tuple[str, str | None]:
     return key[: match.start()], match["same"] if role == "same" else role
 
 
+def layer_of(stem: str, table: Mapping[str, Linear]) -> Linear | None:
+    """The layer that a stem names, also where torch put other modules around it."""
+    return table.get(stem) or table.get(_WRAPPERS.sub("", stem))
+
+
 def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
     """The layer and the role of one tensor of a LoRA file, or None when the key is not known."""
     stem, role = split_key(key)
-    linear = table.get(stem) or table.get(_WRAPPERS.sub("", stem))
+    linear = layer_of(stem, table)
     return None if linear is None or role is None else (linear, role)
 
 

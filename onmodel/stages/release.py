@@ -319,10 +319,15 @@ def _freeze(
             "modelspec.resolution",
             "ss_resolution",
             "modelspec.merged_from",
-            header.TEXT_KEY,
         )
     }
-    kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload.sha256, **more}
+    changed = [str(row.component) for row in spec.text_linears if row.name in lora.modules]
+    kept |= {
+        header.TEXT_KEY: ",".join(dict.fromkeys(changed)),
+        "ss_output_name": settings.file_name,
+        "sshs_model_hash": payload.sha256,
+        **more,
+    }
     target = context.out / settings.file_name / f"{settings.file_name}.safetensors"
     words = header.build(facts, past, **kept)
     held = header.held(payload.sha256, payload.table_sha256, words)

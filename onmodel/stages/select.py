@@ -4,9 +4,9 @@ evaluate/selection.py's."""
 import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from onmodel.errors import InputError
 from onmodel.evaluate.axes import AXES
@@ -82,6 +82,12 @@ class Settings(Bounded):
             raise ValueError("holds control characters or characters that are not shown")
         check_text(reason, "reason")
         return reason
+
+    @model_validator(mode="after")
+    def _of_a_choice(self) -> Self:
+        if self.reason and self.among is None:
+            raise ValueError("reason says why `among` was chosen; set among, or leave reason out")
+        return self
 
     def keyed(self) -> dict[str, object]:
         return _without_empty_reason(super().keyed())

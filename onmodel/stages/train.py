@@ -69,6 +69,7 @@ SHAPES = (
     "save_precision",
     "ema",
     "optimizer",
+    "gradient_accumulation",
 )
 
 

@@ -181,7 +181,8 @@ def frees_gradient(options: Options) -> bool:
     """Is the gradient made anew in each backward pass, and freed after the step? Where it is added
     to from several passes, or an optimizer or layer needs the matrices' own, it stays; so it does
     where layers have rates of their own, each a part of the gradient."""
-    whole = OPTIMIZERS[options.optimizer].flat and not options.text_rates
+    alike = set(options.text_rates.values()) <= {options.learning_rate}
+    whole = OPTIMIZERS[options.optimizer].flat and alike
     return options.network == "lora" and whole and options.gradient_accumulation == 1
 
 

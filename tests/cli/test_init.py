@@ -155,6 +155,11 @@ def test_pictures_that_lie_deeper_or_in_a_zip_are_named(tmp_path: Path, pictures
     shutil.copytree(inner, inner.with_name("2_more"))
     with pytest.raises(InputError, match="there are some in 10_backgwa, 2_more: name one of these"):
         init(tmp_path / "a", inner.parent)
+    shutil.copy(next(pictures.glob("*.png")), inner.parent / "more.png")
+    with pytest.raises(
+        InputError, match="holds 1 pictures beside its folder 10_backgwa"
+    ):
+        init(tmp_path / "b", inner.parent)
     (tmp_path / "set.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match="is no folder; unpack it"):
         init(tmp_path / "c", tmp_path / "set.zip")

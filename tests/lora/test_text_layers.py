@@ -223,6 +223,13 @@ def test_merging_keeps_them(tmp_path: Path, toon: Anima) -> None:
     torch.testing.assert_close(merged[ENCODER].delta(), wanted[ENCODER].delta())
 
 
+def test_layers_of_wrapped_modules_can_be_left_out(tmp_path: Path, toon: Anima) -> None:
+    wrapped = CONDITIONER.replace("llm_adapter.", "diffusion_model.llm_adapter._orig_mod.")
+    path = write(tmp_path / "x.safetensors", toon, {BACKBONE: BACKBONE, wrapped: CONDITIONER})
+    convert(path, tmp_path / "y.safetensors", "common", ["text_conditioner"])
+    assert not any("llm_adapter" in key for key in load_file(tmp_path / "y.safetensors"))
+
+
 def test_a_file_of_the_text_encoder_alone_is_refused(tmp_path: Path, toon: Anima) -> None:
     path = write(tmp_path / "x.safetensors", toon, {"lora_te_layers_0_mlp_down_proj": ENCODER})
     with pytest.raises(InputError, match="changes only the text encoder, in 1 layers"):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from onmodel.errors import InputError
 from onmodel.evaluate.evaluation import FILE, write_evaluation
@@ -117,8 +118,13 @@ def test_a_pick_by_hand_is_recorded_with_its_reason(tmp_path: Path) -> None:
     assert sentence.startswith(f"1 model chosen by hand (`{reason}`) among those measured")
 
 
+def test_a_reason_without_a_choice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="set among, or leave reason out"):
+        run(tmp_path, reason="The best eyes.")
+
+
 def test_a_selection_without_a_reason_is_named_as_before(tmp_path: Path) -> None:
-    settings = {"do": "select", "candidates": "candidates"}
+    settings = {"do": "select", "candidates": "candidates", "among": ["a"]}
     plain = select.Settings.model_validate(settings)
     assert "reason" not in plain.keyed() and "reason" not in plain.told()
     picked = select.Settings.model_validate({**settings, "reason": "eyes"})

@@ -157,14 +157,14 @@ def test_what_encodes_text_is_counted_where_it_is_trained(
     trained = make_network(
         tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
     )
-    assert run_bytes(tiny_family.spec, options) == 4 * trained.flat.nbytes
-    whole = _short_step(shapes, options, BF16, torch.float32, 64, False, 4)
-    found = step_bytes(shapes, options, BF16, torch.float32, 64, False)
+    assert run_bytes(tiny_family.spec, options) == 3 * trained.flat.nbytes
+    whole = _short_step(shapes, options, BF16, torch.float32, 64, Modes(), 4)
+    found = step_bytes(shapes, options, BF16, torch.float32, 64, Modes())
     assert found.copies == whole.copies
     assert found.activations == pytest.approx(whole.activations, rel=0.01)
     assert (
         found.activations
-        > step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, False).activations + 100 * 512 * 32
+        > step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, Modes()).activations + 100 * 512 * 32
     )
     off, on = (Peaks(shapes, one, BF16, torch.float32, 64) for one in (OPTIONS, options))
     weights = sum(shapes.weight_bytes(name.removeprefix("train_"), BF16) for name in parts)

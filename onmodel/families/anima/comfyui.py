@@ -45,7 +45,8 @@ def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
     given = settings.comfyui.expanduser()
     if not given.is_dir():
         raise InputError(FIELD, given, "no such folder; name the one that ComfyUI is installed in")
-    if given.name.lower() == "models":  # the folder within
+    whole = any((given / inner).is_dir() for inner in _ROOTS[1:])
+    if given.name.lower() == "models" and not whole:  # the folder within
         given = given.parent
     roots = [given / inner for inner in _ROOTS if (given / inner).is_dir()]
     found: dict[str, Path | InputError] = {}
