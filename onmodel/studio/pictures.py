@@ -85,9 +85,11 @@ async def crop(request: Request) -> Response:
 
 def mask(request: Request) -> Response:
     """The mask of what is shown of a picture, as a PNG to lay over it: coloured where nothing is
-    learnt, else transparent. Query field `small`: for a grid; `mask` only tells
-    the browser that it is another one."""
-    opened, piece = opened_dataset(request), _piece(request)
+    learnt, else transparent. Query fields: `name` of the picture, since repeats have one hash and
+    a mask each; `small`: for a grid; `content` and `mask` only tell the browser that it is another
+    one."""
+    opened = opened_dataset(request)
+    piece = _named(opened, request.query_params.get("name", ""))
     path = opened.mask_file(piece)
     size = piece.size
     found = shown_mask(path, piece) if path else Image.new("L", size, LEARNT)
@@ -155,7 +157,7 @@ def _named(opened: OpenDataset, name: str) -> Piece:
 ROUTES = (
     Route("/c/{character}/thumb/{content}", thumb),
     Route("/c/{character}/picture/{content}", picture),
-    Route("/c/{character}/mask/{content}", mask),
+    Route("/c/{character}/mask", mask),
     Route("/c/{character}/data/turn", turn, methods=["POST"]),
     Route("/c/{character}/data/crop", crop, methods=["POST"]),
     Route("/c/{character}/data/mask", set_mask, methods=["POST"]),

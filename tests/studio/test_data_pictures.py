@@ -24,6 +24,7 @@ from tests.support.toon_pictures import toon_picture
 
 COUNT = 12
 NAME = "pictures/3"
+REPEATS = ("pictures/0", "pictures/copy")
 WAIT = 120  # seconds for a process that loads observers, on a busy machine
 
 
@@ -101,15 +102,20 @@ def test_a_wrong_crop_is_one_line(room: DataRoom, body: dict[str, object]) -> No
     assert answer.status == 422 and len(answer.json()["error"].splitlines()) == 1
 
 
-def test_a_painted_mask_is_kept_shown_and_undone(room: DataRoom) -> None:
+def half_covered() -> bytes:
+    """An overlay whose left half is not learnt, as a PNG."""
     overlay = Image.new("RGBA", (64, 64))
     overlay.paste((214, 40, 40, 255), (0, 0, 32, 64))
     buffer = io.BytesIO()
     overlay.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_painted_mask_is_kept_shown_and_undone(room: DataRoom) -> None:
     address = f"{room.address}/mask?name={NAME}"
-    assert room.browser.send("POST", address, buffer.getvalue(), {}).status == 200
+    assert room.browser.send("POST", address, half_covered(), {}).status == 200
     row = row_of(room)
-    shown = image(room, f"mask/{row['content']}").getchannel("A")
+    shown = image(room, f"mask?name={NAME}").getchannel("A")
     assert (shown.getpixel((10, 10)), shown.getpixel((50, 10))) == (255, 0)
     assert room.get("rows?q=is:masked").json()["total"] == 1
     assert (room.folder / "data" / "masks" / f"{row['mask']}.png").is_file()
@@ -117,6 +123,16 @@ def test_a_painted_mask_is_kept_shown_and_undone(room: DataRoom) -> None:
     room.post("undo")
     assert row_of(room)["mask"] == ""
     assert room.browser.send("POST", address, b"no picture", {}).status == 422
+
+
+def test_repeats_have_a_mask_each(room: DataRoom) -> None:
+    for masked, other in (REPEATS, REPEATS[::-1]):
+        address = f"{room.address}/mask?name={masked}"
+        assert room.browser.send("POST", address, half_covered(), {}).status == 200
+        assert row_of(room, masked)["content"] == row_of(room, other)["content"]
+        shown = [image(room, f"mask?name={name}").getchannel("A") for name in (masked, other)]
+        assert [one.getextrema() for one in shown] == [(0, 255), (0, 0)]
+        room.post("undo")
 
 
 def test_a_detector_masks_the_selection_as_one_step(room: DataRoom) -> None:

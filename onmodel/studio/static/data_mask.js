@@ -20,7 +20,7 @@ export function painting(url, changed) {
     fail("");
     image.src = `${url}/picture/${row.content}`;
     const overlay = new Image();
-    overlay.src = `${url}/mask/${row.content}?mask=${row.mask}&at=${Date.now()}`;
+    overlay.src = `${url}/mask?${new URLSearchParams({ name: row.name, at: Date.now() })}`;
     try {
       await Promise.all([image.decode(), overlay.decode()]);
     } catch {
