@@ -4,7 +4,7 @@ import gc
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from onmodel.curate.findings import AuditFinding, kinds_by_picture, read_findings
 from onmodel.curate.masks import Masks, mask_file, masks_beside
 from onmodel.curate.query import PictureFacts
-from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop
+from onmodel.curate.workshop import PICTURES, Piece, Workshop, held, open_workshop
 from onmodel.errors import InputError, OnmodelError
 from onmodel.freed_memory import return_freed_memory
 from onmodel.studio.render import character_of
@@ -135,6 +135,14 @@ def opened_dataset(request: Request) -> OpenDataset:
     """The data set of the character that the address names."""
     datasets: Datasets = request.app.state.datasets
     return datasets.get(character_of(request))
+
+
+@contextmanager
+def held_dataset(request: Request) -> Iterator[OpenDataset]:
+    """The same, for a change that depends on what it says: nobody else changes it until the block
+    ends. Raises BusyError when another process does."""
+    with held(character_of(request).data):
+        yield opened_dataset(request)
 
 
 def _findings(character: CharacterFolder) -> dict[str, list[AuditFinding]]:

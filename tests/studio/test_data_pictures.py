@@ -3,7 +3,8 @@
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,34 @@ def test_a_wrong_crop_is_one_line(room: DataRoom, body: dict[str, object]) -> No
     assert answer.status == 422 and len(answer.json()["error"].splitlines()) == 1
 
 
+def at_once(count: int, ask: Callable[[int], int]) -> list[int]:
+    """The statuses of as many requests at the same time."""
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(ask, range(count)))
+
+
+def test_turns_at_the_same_time_add_up(room: DataRoom) -> None:
+    body = {"names": [NAME], "by": 90}
+    assert at_once(5, lambda _: room.post("turn", body).status) == [200] * 5
+    assert row_of(room)["crop"]["turn"] == 90
+    for _ in range(5):
+        room.post("undo")
+
+
+def test_one_of_several_sentences_at_the_same_time_is_taken(room: DataRoom) -> None:
+    body = {"names": [NAME], "seen": row_of(room)["sentence"]}
+
+    def say(number: int) -> int:
+        return room.post("decide", {**body, "sentence": f"Sentence {number}."}).status
+
+    assert sorted(at_once(8, say)) == [200] + [422] * 7
+    room.post("undo")
+
+
+def mask_address(room: DataRoom, name: str = NAME) -> str:
+    return f"{room.address}/mask?name={name}&content={row_of(room, name)['content']}"
+
+
 def half_covered() -> bytes:
     """An overlay whose left half is not learnt, as a PNG."""
     overlay = Image.new("RGBA", (64, 64))
@@ -112,7 +141,7 @@ def half_covered() -> bytes:
 
 
 def test_a_painted_mask_is_kept_shown_and_undone(room: DataRoom) -> None:
-    address = f"{room.address}/mask?name={NAME}"
+    address = mask_address(room)
     assert room.browser.send("POST", address, half_covered(), {}).status == 200
     row = row_of(room)
     shown = image(room, f"mask?name={NAME}").getchannel("A")
@@ -125,10 +154,19 @@ def test_a_painted_mask_is_kept_shown_and_undone(room: DataRoom) -> None:
     assert room.browser.send("POST", address, b"no picture", {}).status == 422
 
 
+def test_a_mask_of_what_was_cropped_meanwhile_is_refused(room: DataRoom) -> None:
+    address = mask_address(room)
+    room.post("crop", {"name": NAME, "turn": 0, "box": [0, 0, 32, 64]})
+    answer = room.browser.send("POST", address, half_covered(), {})
+    assert answer.status == 422 and "turned or cropped meanwhile" in answer.json()["error"]
+    assert row_of(room)["mask"] == ""
+    room.post("undo")
+
+
 def test_repeats_have_a_mask_each(room: DataRoom) -> None:
     for masked, other in (REPEATS, REPEATS[::-1]):
-        address = f"{room.address}/mask?name={masked}"
-        assert room.browser.send("POST", address, half_covered(), {}).status == 200
+        painted = room.browser.send("POST", mask_address(room, masked), half_covered(), {})
+        assert painted.status == 200
         assert row_of(room, masked)["content"] == row_of(room, other)["content"]
         shown = [image(room, f"mask?name={name}").getchannel("A") for name in (masked, other)]
         assert [one.getextrema() for one in shown] == [(0, 255), (0, 0)]
