@@ -14,7 +14,7 @@ from onmodel.curate.masks import LEARNT, NONE, keep_mask, shown_mask
 from onmodel.curate.workshop import Decision, Piece
 from onmodel.dataset.decoding import Refused, pixels
 from onmodel.errors import InputError
-from onmodel.studio.datasets import OpenDataset, held_dataset, opened_dataset
+from onmodel.studio.datasets import OpenDataset, changed_ns, held_dataset, opened_dataset
 from onmodel.studio.render import workspace_of
 from onmodel.studio.requests import json_body, selected, text_field
 from onmodel.studio.thumbnails import LARGE, LONGEST, MEDIA_TYPE, thumbnail
@@ -138,7 +138,10 @@ def _painted(data: bytes, name: str) -> Image.Image:
 
 def mask_key(opened: OpenDataset, piece: Piece) -> str:
     """What changes when a picture's mask does; "" without one."""
-    return (piece.mask or "beside") if opened.mask_file(piece) else ""
+    path = opened.mask_file(piece)
+    if path is None or piece.mask:
+        return piece.mask if path else ""
+    return f"beside {changed_ns(path)}"
 
 
 def crop_row(piece: Piece) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -171,6 +172,22 @@ def test_repeats_have_a_mask_each(room: DataRoom) -> None:
         shown = [image(room, f"mask?name={name}").getchannel("A") for name in (masked, other)]
         assert [one.getextrema() for one in shown] == [(0, 255), (0, 0)]
         room.post("undo")
+
+
+def test_a_mask_that_comes_beside_a_picture_later_is_shown_and_so_is_its_change(
+    room: DataRoom,
+) -> None:
+    assert row_of(room)["mask"] == ""
+    path = room.folder / "pictures" / "masks" / "3.png"
+    path.parent.mkdir()
+    shown = []
+    for value in (0, 255):  # first the folder changes, then the file alone
+        Image.new("L", (64, 64), value).save(path)
+        shown.append(row_of(room)["mask"])
+        assert image(room, f"mask?name={NAME}").getchannel("A").getextrema() == (255 - value,) * 2
+    assert len({"", *shown}) == 3
+    shutil.rmtree(path.parent)
+    assert row_of(room)["mask"] == ""
 
 
 def test_a_detector_masks_the_selection_as_one_step(room: DataRoom) -> None:
