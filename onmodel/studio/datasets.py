@@ -94,11 +94,12 @@ class OpenDataset:
 
     def facts(self, query: str) -> PictureFacts:
         """What a query, or its beginning, reads beside the pictures."""
+        query = query.casefold()  # as parse_query() reads it
         split = self.split if "split:" in query else None
-        pieces = self.workshop.pieces.values() if "masked" in query else ()
+        pieces = self.workshop.pieces.values()
         return PictureFacts(
             kinds_by_picture(self.all_findings),
-            {piece.name for piece in pieces if self.mask_file(piece)},
+            {row.name for row in pieces if self.mask_file(row)} if "masked" in query else None,
             self.shown.by_picture if "shows:" in query else {},
             split.split if split and not split.unknown else None,
             {"split": split.unknown} if split else {},

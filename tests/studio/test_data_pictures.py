@@ -147,7 +147,8 @@ def test_a_painted_mask_is_kept_shown_and_undone(room: DataRoom) -> None:
     row = row_of(room)
     shown = image(room, f"mask?name={NAME}").getchannel("A")
     assert (shown.getpixel((10, 10)), shown.getpixel((50, 10))) == (255, 0)
-    assert room.get("rows?q=is:masked").json()["total"] == 1
+    for query, number in (("is:masked", 1), ("Is:MASKED", 1), ("-is:Masked", COUNT)):
+        assert room.get(f"rows?q={query}").json()["total"] == number
     assert (room.folder / "data" / "masks" / f"{row['mask']}.png").is_file()
     assert not list((room.folder / "pictures").rglob("mask*"))  # the user's folder
     room.post("undo")
@@ -212,6 +213,14 @@ def test_a_bar_of_the_coverage_finds_as_many_pictures_as_it_says(room: DataRoom)
         assert room.get(f"rows?q={query}").json()["total"] == int(number)
 
 
+def test_upper_and_lower_case_of_a_key_are_the_same(room: DataRoom) -> None:
+    words = room.get("complete?word=shows:expression").json()
+    assert words
+    for word in words:
+        lower, upper = (room.get(f"rows?q={text}").json() for text in (word, word.upper()))
+        assert lower == upper and lower["total"]
+
+
 def test_a_table_of_two_attributes_finds_its_cells(room: DataRoom) -> None:
     shown = room.get("cross?one=subset&other=expression").text
     cells = re.findall(r'data-query="([^"]*)"[^>]*>(\d+)<', shown)
@@ -248,6 +257,7 @@ def test_the_split_is_the_one_that_the_run_makes(audited: DataRoom, tmp_path: Pa
     assert ran.items() <= found.items() and len(ran) >= COUNT  # a copy is taken once
     held = audited.get("rows?q=split:heldout").json()
     assert {row["name"] for row in held["rows"]} == {n for n, s in found.items() if s == "heldout"}
+    assert audited.get("rows?q=Split:HeldOut").json() == held
     assert "split:heldout" in audited.get("complete?word=split:h").json()
 
 
