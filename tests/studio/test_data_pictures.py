@@ -261,6 +261,23 @@ def test_the_split_is_the_one_that_the_run_makes(audited: DataRoom, tmp_path: Pa
     assert "split:heldout" in audited.get("complete?word=split:h").json()
 
 
+@pytest.mark.parametrize(
+    ("action", "body"),
+    [
+        ("crop", {"name": REPEATS[0], "turn": 90, "box": []}),
+        ("decide", {"names": [REPEATS[1]], "keep": False}),
+    ],
+)
+def test_the_split_is_unknown_after_pictures_changed_until_the_next_audit(
+    audited: DataRoom, action: str, body: dict[str, object]
+) -> None:
+    assert audited.post(action, body).status == 200
+    answer = audited.get("rows?q=split:heldout")
+    assert answer.status == 422 and "audit the data set anew" in answer.json()["error"]
+    audited.post("undo")
+    assert audited.get("rows?q=split:heldout").status == 200
+
+
 def test_repeats_are_planned_then_written_and_undone(audited: DataRoom) -> None:
     recipe = audited.folder / "recipe.toml"
     before = recipe.read_text()
