@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from onmodel.curate.workshop import open_workshop
+from onmodel.curate.workshop import held, open_workshop
 from onmodel.dataset.manifest import read_items
 from onmodel.recipe import load_recipe
 from onmodel.stages import curate
@@ -297,3 +297,17 @@ def test_repeats_are_planned_then_written_and_undone(audited: DataRoom) -> None:
     audited.post("undo")
     assert audited.form("planner", ("stage", "trained"), ("repeats.base", "x")).status == 422
     assert audited.get("planner?stage=data").status == 422
+    long = audited.form("planner", ("stage", "trained"), ("repeats.base", "9" * 5000))
+    assert long.status == 422 and "whole number" in long.text
+
+
+def test_repeats_are_not_written_while_another_writes_the_data_set(
+    room: DataRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onmodel.locking.PATIENCE", 0.1)
+    recipe = room.folder / "recipe.toml"
+    before = recipe.read_text()
+    fields = (("stage", "trained"), ("repeats.base", "9"))
+    with held(room.folder / "data"):
+        assert room.form("planner", *fields).status == 409
+    assert recipe.read_text() == before
