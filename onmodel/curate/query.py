@@ -127,7 +127,13 @@ def complete(pieces: Collection[Piece], facts: PictureFacts, word: str) -> list[
     start = start.replace('\\"', '"').strip('"').casefold()
     wanted = [value for value in values if start in value.casefold()]
     wanted.sort(key=lambda value: (not value.casefold().startswith(start), -values[value], value))
-    return [f"{sign}{key}:{_quoted(value)}" for value in wanted[:20]]
+    return [f"{sign}{key}:{quoted(value)}" for value in wanted[:20]]
+
+
+def quoted(value: str) -> str:
+    """A value as a query holds it, in quotes where it needs them."""
+    text = value.replace('"', '\\"')
+    return f'"{text}"' if re.search(r'[\s"]', value) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +183,6 @@ def _values(key: str, pieces: Collection[Piece], facts: PictureFacts) -> list[st
         table = (facts.shows or {}) if key == "shows" else facts.findings
         return [value for values in table.values() for value in values]
     return {"is": list(STATES), "split": list(SPLITS)}.get(key, [])
-
-
-def _quoted(value: str) -> str:
-    text = value.replace('"', '\\"')
-    return f'"{text}"' if re.search(r'[\s"]', value) else value
 
 
 def _test(term: Term, facts: PictureFacts) -> _TEST:

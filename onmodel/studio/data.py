@@ -19,6 +19,7 @@ from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.studio.datasets import OpenDataset, held_dataset, opened_dataset
+from onmodel.studio.forms import whole_number
 from onmodel.studio.pictures import crop_row, mask_key
 from onmodel.studio.render import character_of, page, workspace_of
 from onmodel.studio.requests import found as found_by
@@ -114,7 +115,7 @@ def _decide(opened: OpenDataset, body: Mapping[str, Any]) -> int:
 async def fix(request: Request) -> Response:
     """Apply fixes of the last audit: JSON with `ids` of findings."""
     body = await json_body(request)
-    ids = [str(id) for id in body.get("ids", [])]
+    ids = body.get("ids") or []
     fixed = await run_in_threadpool(fix_findings, character_of(request).data, ids, [])
     return JSONResponse(
         {"fixed": len(fixed.decisions), "outdated": fixed.outdated, "by_hand": fixed.by_hand}
@@ -178,10 +179,7 @@ def _change(row: Changed) -> dict[str, object]:
 
 
 def _number(request: Request, key: str, default: int) -> int:
-    text = request.query_params.get(key, str(default))
-    if not text.isascii() or not text.isdecimal():
-        raise InputError(key, text, "must be a whole number")
-    return int(text)
+    return whole_number(request.query_params.get(key, str(default)), key)
 
 
 ROUTES = (

@@ -50,7 +50,7 @@ async def turn(request: Request) -> Response:
 
     def work() -> int:
         degrees = body.get("by")
-        if degrees not in TURNS[1:]:
+        if not isinstance(degrees, int) or degrees not in TURNS[1:]:
             raise InputError("by", degrees, "use 90, 180 or 270 degrees")
         rows = []
         with held_dataset(request) as opened:

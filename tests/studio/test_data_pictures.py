@@ -12,17 +12,23 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from onmodel.curate.gather import gather
 from onmodel.curate.workshop import held, open_workshop
 from onmodel.dataset.manifest import read_items
+from onmodel.events import Events
 from onmodel.recipe import load_recipe
 from onmodel.stages import curate
 from onmodel.stages.base import Inputs
+from onmodel.starter import StarterSettings, write_starter
+from onmodel.studio.charts import cross_table
+from onmodel.studio.datasets import Datasets
 from onmodel.studio.known_split import known_split
+from onmodel.studio.requests import found
 from onmodel.studio.training_set import use_dataset
 from onmodel.studio.workspace import CharacterFolder, open_workspace
 from tests.support.contexts import context
 from tests.support.studio import DataRoom, serving
-from tests.support.toon_pictures import toon_picture
+from tests.support.toon_pictures import toon_picture, write_pictures
 
 COUNT = 12
 NAME = "pictures/3"
@@ -229,6 +235,20 @@ def test_a_table_of_two_attributes_finds_its_cells(room: DataRoom) -> None:
     query = query.replace("&#34;", "%22").replace(" ", "%20")
     assert room.get(f"rows?q={query}").json()["total"] == int(number)
     assert room.get("cross?one=odd&other=subset").status == 422
+
+
+def test_a_subset_with_a_wide_space_finds_its_cells(tmp_path: Path) -> None:
+    made = open_workspace(tmp_path).new("momo")
+    folder = made.pictures / "art\u3000momo"
+    folder.mkdir(parents=True)
+    write_pictures(folder, 8)
+    write_starter(made.folder, StarterSettings(pictures=folder, trigger="momochar"), None)
+    gather([folder], made.data, "unknown", "unknown", Events())
+    opened = Datasets().get(made)
+    cells = [cell for row in cross_table(opened, "subset", "expression").cells for cell in row]
+    assert sum(cell.pictures for cell in cells) == 8
+    for cell in cells:
+        assert len(found(opened, cell.query)) == cell.pictures
 
 
 def test_the_split_is_unknown_before_an_audit(room: DataRoom) -> None:
