@@ -16,7 +16,8 @@ QUERY = Annotated[
     typer.Argument(
         help=(
             "Terms that must all hold, e.g. 'subset:base tag:smile -is:excluded'. Keys: subset,"
-            " tag, by, name, text, finding, origin, rights, is. Without a key: text. Default: all."
+            " tag, by, name, text, finding, origin, rights, is; shows and split in the studio only."
+            " Without a key: text. Default: all."
         )
     ),
 ]
@@ -69,8 +70,13 @@ def tags_command(
 def _found(workshop: "Workshop", query: str) -> "list[Piece]":
     """The pictures that a query finds; findings are those of the last audit, if there was one."""
     from onmodel.curate.findings import kinds_by_picture, read_findings
+    from onmodel.curate.masks import mask_file, masks_beside
     from onmodel.curate.query import PictureFacts, search
 
+    pieces, masked = workshop.pieces.values(), None
+    if "masked" in query.casefold():  # looking for masks reads the folders of the pictures
+        beside = masks_beside(pieces)
+        masked = {row.name for row in pieces if mask_file(workshop.folder, row, beside)}
     audited = (workshop.folder / "audit.json").exists()
     kinds = kinds_by_picture(read_findings(workshop.folder)) if audited else {}
-    return search(workshop.pieces.values(), query, PictureFacts(kinds))
+    return search(pieces, query, PictureFacts(kinds, masked))

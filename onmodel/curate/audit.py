@@ -227,6 +227,7 @@ def audit_as_dict(audit: Audit, workshop: Workshop) -> dict[str, object]:
             if audit.sight is None
             else {a: round(share, 3) for a, share in audit.sight.confirmed.items()}
         ),
+        "contents": {piece.name: piece.content for piece in audit.pieces},
         "groups": {p.name: g for p, g in zip(audit.pieces, audit.groups, strict=True)},
         "coverage": {
             name: {

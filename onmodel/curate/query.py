@@ -59,7 +59,7 @@ class PictureFacts:
     not known; `unknown` says why: key → remedy."""
 
     findings: Mapping[str, Collection[str]] = field(default_factory=dict)
-    masked: Collection[str] = ()
+    masked: Collection[str] | None = None
     shows: Mapping[str, Collection[str]] | None = None
     split: Mapping[str, str] | None = None
     unknown: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +70,8 @@ class PictureFacts:
             if term.key in ("shows", "split") and getattr(self, term.key) is None:
                 remedy = self.unknown.get(term.key, "is known in the studio only")
                 raise InputError("query", f"{term.key}:", remedy)
+            if (term.key, term.value) == ("is", "masked") and self.masked is None:
+                raise InputError("query", "is:masked", "is not known here; take it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,13 @@ def complete(pieces: Collection[Piece], facts: PictureFacts, word: str) -> list[
     start = start.replace('\\"', '"').strip('"').casefold()
     wanted = [value for value in values if start in value.casefold()]
     wanted.sort(key=lambda value: (not value.casefold().startswith(start), -values[value], value))
-    return [f"{sign}{key}:{_quoted(value)}" for value in wanted[:20]]
+    return [f"{sign}{key}:{quoted(value)}" for value in wanted[:20]]
+
+
+def quoted(value: str) -> str:
+    """A value as a query holds it, in quotes where it needs them."""
+    text = value.replace('"', '\\"')
+    return f'"{text}"' if re.search(r'[\s"]', value) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +185,6 @@ def _values(key: str, pieces: Collection[Piece], facts: PictureFacts) -> list[st
     return {"is": list(STATES), "split": list(SPLITS)}.get(key, [])
 
 
-def _quoted(value: str) -> str:
-    text = value.replace('"', '\\"')
-    return f'"{text}"' if re.search(r'[\s"]', value) else value
-
-
 def _test(term: Term, facts: PictureFacts) -> _TEST:
     value = term.value
     tests: dict[str, _TEST] = {
@@ -197,7 +200,7 @@ def _test(term: Term, facts: PictureFacts) -> _TEST:
         "split": lambda piece: (facts.split or {}).get(piece.name) == value,
         "": lambda piece: value in _all_text(piece),
     }
-    states = {**_STATE_TESTS, "masked": lambda piece: piece.name in facts.masked}
+    states = {**_STATE_TESTS, "masked": lambda piece: piece.name in (facts.masked or ())}
     test = states[value] if term.key == "is" else tests[term.key]
     return (lambda piece: not test(piece)) if term.negated else test
 

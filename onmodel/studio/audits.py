@@ -18,6 +18,7 @@ from onmodel.recipe import load_recipe
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.dataset_worker import DatasetRequest, DatasetWork
 from onmodel.studio.datasets import opened_dataset
+from onmodel.studio.forms import whole_number
 from onmodel.studio.render import character_of, fragment, text, workspace_of
 from onmodel.studio.roots import folder_of
 
@@ -135,8 +136,7 @@ def _findings(
 
 def pair(request: Request) -> Response:
     """Two repeats side by side: the pair at place `at`."""
-    at = request.query_params.get("at", "")
-    return _pair(request, int(at) if at.isdecimal() else 0)
+    return _pair(request, whole_number(request.query_params.get("at", "0"), "at"))
 
 
 async def decide_repeats(request: Request) -> Response:

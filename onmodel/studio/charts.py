@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from onmodel.curate.coverage import ASSOCIATED, CHANCE, associations, coverage
+from onmodel.curate.query import quoted
 from onmodel.errors import InputError
 from onmodel.studio.datasets import OpenDataset, opened_dataset
 from onmodel.studio.render import character_of, fragment
@@ -145,7 +146,7 @@ def _query(attribute: str, value: str) -> str:
 
 def _term(attribute: str, value: str) -> str:
     key, text = (SUBSET, value) if attribute == SUBSET else ("shows", f"{attribute}={value}")
-    return f'{key}:"{text}"' if " " in text else f"{key}:{text}"
+    return f"{key}:{quoted(text)}"
 
 
 def show(request: Request) -> Response:

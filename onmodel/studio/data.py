@@ -1,6 +1,7 @@
 """The data set of a character: a grid of its pictures, filters, decisions, edits, undo and redo."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +18,8 @@ from onmodel.curate.workshop import PICTURES, Piece
 from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError
 from onmodel.events import Events
-from onmodel.studio.datasets import OpenDataset, opened_dataset
+from onmodel.studio.datasets import OpenDataset, held_dataset, opened_dataset
+from onmodel.studio.forms import whole_number
 from onmodel.studio.pictures import crop_row, mask_key
 from onmodel.studio.render import character_of, page, workspace_of
 from onmodel.studio.requests import found as found_by
@@ -72,12 +74,13 @@ async def edit(request: Request) -> Response:
 
 
 def _edit(request: Request, body: Mapping[str, Any]) -> dict[str, object]:
-    opened = opened_dataset(request)
     fields = {key: text_field(body, key) for key in ("remove", "replace", "add", "front")}
     edited = parse_edit(**fields, place=text_field(body, "place") or "last")
-    changed = changes(selected(opened, body), edited)
-    if changed and not body.get("preview"):
-        edit_tags(opened.workshop, changed)
+    preview = bool(body.get("preview"))
+    with nullcontext(opened_dataset(request)) if preview else held_dataset(request) as opened:
+        changed = changes(selected(opened, body), edited)
+        if changed and not preview:
+            edit_tags(opened.workshop, changed)
     return {"changed": len(changed), "rows": [_change(row) for row in changed[:PREVIEW]]}
 
 
@@ -88,28 +91,31 @@ async def decide(request: Request) -> Response:
     body = await json_body(request)
 
     def work() -> int:
-        opened = opened_dataset(request)
-        pieces = selected(opened, body)
-        keep = body.get("keep") is not False
-        tags, sentence = (text_field(body, key) if key in body else None for key in TEXTS)
-        if "seen" in body and len(pieces) == 1:
-            seen = text_field(body, "seen")
-            if sentence is not None and pieces[0].sentence != seen:
-                raise InputError("sentence", pieces[0].name, "was changed meanwhile; open it again")
-            if tags is not None:
-                lists = (pieces[0].words, split_tags(seen), split_tags(tags))
-                tags = ", ".join(merged_tags(*lists))
-        names = [piece.name for piece in pieces]
-        why = text_field(body, "why")
-        return decide_by_hand(opened.workshop, names, keep, tags, sentence, why)
+        with held_dataset(request) as opened:
+            return _decide(opened, body)
 
     return JSONResponse({"decided": await run_in_threadpool(work)})
+
+
+def _decide(opened: OpenDataset, body: Mapping[str, Any]) -> int:
+    pieces = selected(opened, body)
+    keep = body.get("keep") is not False
+    tags, sentence = (text_field(body, key) if key in body else None for key in TEXTS)
+    if "seen" in body and len(pieces) == 1:
+        seen = text_field(body, "seen")
+        if sentence is not None and pieces[0].sentence != seen:
+            raise InputError("sentence", pieces[0].name, "was changed meanwhile; open it again")
+        if tags is not None:
+            lists = (pieces[0].words, split_tags(seen), split_tags(tags))
+            tags = ", ".join(merged_tags(*lists))
+    names = [piece.name for piece in pieces]
+    return decide_by_hand(opened.workshop, names, keep, tags, sentence, text_field(body, "why"))
 
 
 async def fix(request: Request) -> Response:
     """Apply fixes of the last audit: JSON with `ids` of findings."""
     body = await json_body(request)
-    ids = [str(id) for id in body.get("ids", [])]
+    ids = body.get("ids") or []
     fixed = await run_in_threadpool(fix_findings, character_of(request).data, ids, [])
     return JSONResponse(
         {"fixed": len(fixed.decisions), "outdated": fixed.outdated, "by_hand": fixed.by_hand}
@@ -173,10 +179,7 @@ def _change(row: Changed) -> dict[str, object]:
 
 
 def _number(request: Request, key: str, default: int) -> int:
-    text = request.query_params.get(key, str(default))
-    if not text.isascii() or not text.isdecimal():
-        raise InputError(key, text, "must be a whole number")
-    return int(text)
+    return whole_number(request.query_params.get(key, str(default)), key)
 
 
 ROUTES = (

@@ -1,10 +1,11 @@
 """Opened data sets, kept between requests: only what was decided since is read again."""
 
 import gc
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from onmodel.curate.findings import AuditFinding, kinds_by_picture, read_findings
+from onmodel.curate.listing import MASK_FOLDERS
 from onmodel.curate.masks import Masks, mask_file, masks_beside
 from onmodel.curate.query import PictureFacts
-from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop
+from onmodel.curate.workshop import PICTURES, Piece, Workshop, held, open_workshop
 from onmodel.errors import InputError, OnmodelError
 from onmodel.freed_memory import return_freed_memory
 from onmodel.studio.render import character_of
@@ -32,9 +34,29 @@ class MasksBeside:
 
     pieces: Sequence[Piece]
 
-    @cached_property
+    @property
     def found(self) -> Masks:
-        return masks_beside(self.pieces)
+        return self._looked[1]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a file came to a folder that was looked at, or went."""
+        return any(changed_ns(folder) != stamp for folder, stamp in self._looked[0].items())
+
+    @cached_property
+    def _looked(self) -> tuple[dict[Path, int], Masks]:
+        """When each folder was changed last, and the masks found then."""
+        own = {piece.path.parent for piece in self.pieces}
+        inner = [path for folder in own for path in _mask_folders(folder)]
+        return {folder: changed_ns(folder) for folder in (*own, *inner)}, masks_beside(self.pieces)
+
+
+def _mask_folders(folder: Path) -> list[Path]:
+    """The folders of masks in a folder of pictures; none where it cannot be read."""
+    try:
+        return [folder / name for name in os.listdir(folder) if name.lower() in MASK_FOLDERS]
+    except OSError:
+        return []
 
 
 @dataclass(frozen=True)
@@ -72,11 +94,12 @@ class OpenDataset:
 
     def facts(self, query: str) -> PictureFacts:
         """What a query, or its beginning, reads beside the pictures."""
+        query = query.casefold()  # as parse_query() reads it
         split = self.split if "split:" in query else None
-        pieces = self.workshop.pieces.values() if "masked" in query else ()
+        pieces = self.workshop.pieces.values()
         return PictureFacts(
             kinds_by_picture(self.all_findings),
-            {piece.name for piece in pieces if self.mask_file(piece)},
+            {row.name for row in pieces if self.mask_file(row)} if "masked" in query else None,
             self.shown.by_picture if "shows:" in query else {},
             split.split if split and not split.unknown else None,
             {"split": split.unknown} if split else {},
@@ -105,23 +128,23 @@ class Datasets:
             known = self._open.get(character.id)
             workshop = known.workshop.refreshed() if known else _opened(character)
             read = (character.data / "audit.json", character.folder / "recipe.toml")
-            stamps = [_changed(path) for path in (*read, character.sheet)]
+            stamps = [changed_ns(path) for path in (*read, character.sheet)]
             before = self._stamps.get(character.id, [])
-            if known and workshop is known.workshop and stamps == before:
+            same = known and known.workshop.stamp == workshop.stamp and not known.beside.outdated
+            if known and same and workshop is known.workshop and stamps == before:
                 return known
             audited = before[:1] == stamps[:1]
             found = known.findings if known and audited else _findings(character)
             by_hash = {piece.content: piece for piece in workshop.pieces.values()}
-            same = known is not None and known.workshop.stamp == workshop.stamp
             beside = known.beside if known and same else MasksBeside([*workshop.pieces.values()])
             made = OpenDataset(character, workshop, found, by_hash, beside)
             self._open[character.id], self._stamps[character.id] = made, stamps
             return made
 
 
-def _changed(path: Path) -> int:
-    """When a file was changed last, in nanoseconds; 0 where there is none."""
-    return path.stat().st_mtime_ns if path.is_file() else 0
+def changed_ns(path: Path) -> int:
+    """When a file or folder was changed last, in nanoseconds; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _opened(character: CharacterFolder) -> Workshop:
@@ -135,6 +158,14 @@ def opened_dataset(request: Request) -> OpenDataset:
     """The data set of the character that the address names."""
     datasets: Datasets = request.app.state.datasets
     return datasets.get(character_of(request))
+
+
+@contextmanager
+def held_dataset(request: Request) -> Iterator[OpenDataset]:
+    """The same, for a change that depends on what it says: nobody else changes it until the block
+    ends. Raises BusyError when another process does."""
+    with held(character_of(request).data):
+        yield opened_dataset(request)
 
 
 def _findings(character: CharacterFolder) -> dict[str, list[AuditFinding]]:

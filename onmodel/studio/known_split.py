@@ -17,7 +17,7 @@ from onmodel.studio.training_set import subset_in
 from onmodel.studio.workspace import CharacterFolder
 
 AUDIT = "audit the data set first: repeats are held out together"
-ANEW = "audit the data set anew: it has pictures that the last audit did not see"
+ANEW = "audit the data set anew: its pictures are not those that the last audit saw"
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,12 @@ def known_split(character: CharacterFolder, workshop: Workshop) -> KnownSplit:
     audit = character.data / "audit.json"
     if not audit.is_file():
         return KnownSplit(unknown=AUDIT)
-    known: dict[str, int] = read_json(audit).get("groups", {})
+    table = read_json(audit)
+    known: dict[str, int] = table.get("groups", {})
     rows = _rows(character, settings, workshop)
     if rows is None:
         return KnownSplit(unknown="the recipe takes pictures from elsewhere, or a part of a folder")
-    if any(piece.name not in known for _, piece in rows):
+    if {piece.name: piece.content for piece in workshop.kept} != table.get("contents"):
         return KnownSplit(unknown=ANEW)
     numbers: dict[int, int] = {}  # in order of first appearance, as the stage numbers them
     groups = [numbers.setdefault(known[piece.name], len(numbers)) for _, piece in rows]

@@ -14,7 +14,7 @@ from onmodel.curate.masks import LEARNT, NONE, keep_mask, shown_mask
 from onmodel.curate.workshop import Decision, Piece
 from onmodel.dataset.decoding import Refused, pixels
 from onmodel.errors import InputError
-from onmodel.studio.datasets import OpenDataset, opened_dataset
+from onmodel.studio.datasets import OpenDataset, changed_ns, held_dataset, opened_dataset
 from onmodel.studio.render import workspace_of
 from onmodel.studio.requests import json_body, selected, text_field
 from onmodel.studio.thumbnails import LARGE, LONGEST, MEDIA_TYPE, thumbnail
@@ -49,16 +49,16 @@ async def turn(request: Request) -> Response:
     body = await json_body(request)
 
     def work() -> int:
-        opened = opened_dataset(request)
         degrees = body.get("by")
-        if degrees not in TURNS[1:]:
+        if not isinstance(degrees, int) or degrees not in TURNS[1:]:
             raise InputError("by", degrees, "use 90, 180 or 270 degrees")
         rows = []
-        for piece in selected(opened, body):
-            size = (piece.width, piece.height)
-            turned, box = turned_further(*size, piece.turn, piece.box, degrees)
-            rows.append(Decision(0, "crop", "person", piece.name, turn=turned, box=box))
-        opened.workshop.decide(rows)
+        with held_dataset(request) as opened:
+            for piece in selected(opened, body):
+                size = (piece.width, piece.height)
+                turned, box = turned_further(*size, piece.turn, piece.box, degrees)
+                rows.append(Decision(0, "crop", "person", piece.name, turn=turned, box=box))
+            opened.workshop.decide(rows)
         return len(rows)
 
     return JSONResponse({"turned": await run_in_threadpool(work)})
@@ -85,9 +85,11 @@ async def crop(request: Request) -> Response:
 
 def mask(request: Request) -> Response:
     """The mask of what is shown of a picture, as a PNG to lay over it: coloured where nothing is
-    learnt, else transparent. Query field `small`: for a grid; `mask` only tells
-    the browser that it is another one."""
-    opened, piece = opened_dataset(request), _piece(request)
+    learnt, else transparent. Query fields: `name` of the picture, since repeats have one hash and
+    a mask each; `small`: for a grid; `content` and `mask` only tell the browser that it is another
+    one."""
+    opened = opened_dataset(request)
+    piece = _named(opened, request.query_params.get("name", ""))
     path = opened.mask_file(piece)
     size = piece.size
     found = shown_mask(path, piece) if path else Image.new("L", size, LEARNT)
@@ -104,31 +106,42 @@ def mask(request: Request) -> Response:
 
 async def set_mask(request: Request) -> Response:
     """Set the mask of a picture by an overlay as mask() gives it, any size: the request's body is
-    the PNG, the query field `name` the picture. An empty body: the picture has no mask."""
+    the PNG, the query field `name` the picture, `content` what it showed (Piece.content). An empty
+    body: the picture has no mask."""
     data, name = await request.body(), request.query_params.get("name", "")
 
     def work() -> None:
-        opened = opened_dataset(request)
-        piece = _named(opened, name)
-        if not data:
-            opened.workshop.decide([Decision(0, "mask", "person", name, mask=NONE)])
-            return
-        try:
-            overlay, _ = pixels(data)
-        except Refused as reason:
-            raise InputError("mask", name, str(reason)) from reason
-        painted = overlay.convert("RGBA").getchannel("A")
-        painted = painted.point([LEARNT - value for value in range(256)])
-        folder, known = opened.workshop.folder, opened.mask_file(piece)
-        opened.workshop.decide([keep_mask(folder, piece, painted, known, "person")])
+        with held_dataset(request) as opened:
+            piece = _named(opened, name)
+            if not data:
+                opened.workshop.decide([Decision(0, "mask", "person", name, mask=NONE)])
+                return
+            if piece.content != request.query_params.get("content"):
+                raise InputError("mask", name, "was turned or cropped meanwhile; open it again")
+            painted, folder = _painted(data, name), opened.workshop.folder
+            row = keep_mask(folder, piece, painted, opened.mask_file(piece), "person")
+            opened.workshop.decide([row])
 
     await run_in_threadpool(work)
     return JSONResponse({})
 
 
+def _painted(data: bytes, name: str) -> Image.Image:
+    """The mask, L, of an overlay."""
+    try:
+        overlay, _ = pixels(data)
+    except Refused as reason:
+        raise InputError("mask", name, str(reason)) from reason
+    alpha = overlay.convert("RGBA").getchannel("A")
+    return alpha.point([LEARNT - value for value in range(256)])
+
+
 def mask_key(opened: OpenDataset, piece: Piece) -> str:
     """What changes when a picture's mask does; "" without one."""
-    return (piece.mask or "beside") if opened.mask_file(piece) else ""
+    path = opened.mask_file(piece)
+    if path is None or piece.mask:
+        return piece.mask if path else ""
+    return f"beside {changed_ns(path)}"
 
 
 def crop_row(piece: Piece) -> dict[str, object]:
@@ -155,7 +168,7 @@ def _named(opened: OpenDataset, name: str) -> Piece:
 ROUTES = (
     Route("/c/{character}/thumb/{content}", thumb),
     Route("/c/{character}/picture/{content}", picture),
-    Route("/c/{character}/mask/{content}", mask),
+    Route("/c/{character}/mask", mask),
     Route("/c/{character}/data/turn", turn, methods=["POST"]),
     Route("/c/{character}/data/crop", crop, methods=["POST"]),
     Route("/c/{character}/data/mask", set_mask, methods=["POST"]),

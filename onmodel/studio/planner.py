@@ -11,13 +11,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from onmodel.curate.balance import balance, even_targets
-from onmodel.curate.workshop import Decision
+from onmodel.curate.workshop import Decision, held
 from onmodel.dataset.rules import MOST_REPEATS
 from onmodel.engine.draft import save_recipe, with_repeats
 from onmodel.engine.plan import Step
 from onmodel.errors import InputError
 from onmodel.stages import curate, train
 from onmodel.studio.datasets import OpenDataset, opened_dataset
+from onmodel.studio.forms import whole_number
 from onmodel.studio.plans import planned
 from onmodel.studio.render import character_of, fragment
 from onmodel.studio.training_set import subset_in
@@ -116,16 +117,18 @@ def even_repeats(opened: OpenDataset, plan: RepeatsPlan) -> dict[str, int]:
 
 def set_repeats(opened: OpenDataset, stage: str, repeats: Mapping[str, int]) -> None:
     """Write repeats into the recipe, as one step of the journal. Nothing happens when they are
-    those of the recipe. Raises InputError as plan() and with_repeats() do."""
-    before, after = plan(opened, stage, {}), plan(opened, stage, repeats)
-    decisions = []
-    for old, new in zip(before.subsets, after.subsets, strict=True):
-        for subset in old.own if old.repeats != new.repeats else ():
-            row = Decision(0, "repeats", "person", subset=subset, repeats=new.repeats)
-            decisions.append(replace(row, stage=after.stage, before=old.repeats))
-    if decisions:
-        _write(opened.character, after.stage, {row.name: row.repeats for row in after.subsets})
-        opened.workshop.decide(decisions)
+    those of the recipe. Raises InputError as plan() and with_repeats() do, and BusyError when
+    another process writes the data set; the recipe is unchanged then."""
+    with held(opened.workshop.folder):
+        before, after = plan(opened, stage, {}), plan(opened, stage, repeats)
+        decisions = []
+        for old, new in zip(before.subsets, after.subsets, strict=True):
+            for subset in old.own if old.repeats != new.repeats else ():
+                row = Decision(0, "repeats", "person", subset=subset, repeats=new.repeats)
+                decisions.append(replace(row, stage=after.stage, before=old.repeats))
+        if decisions:
+            _write(opened.character, after.stage, {row.name: row.repeats for row in after.subsets})
+            opened.workshop.decide(decisions)
 
 
 def follow(opened: OpenDataset, step: int, back: bool) -> None:
@@ -214,9 +217,8 @@ def _fields(fields: Iterable[tuple[str, str]]) -> tuple[str, dict[str, int]]:
         if key == "stage":
             stage = value
         elif key.startswith(PREFIX):
-            if not (value.isascii() and value.isdecimal()):
-                raise InputError(key.removeprefix(PREFIX), value, "repeats are whole numbers")
-            repeats[key.removeprefix(PREFIX)] = int(value)
+            subset = key.removeprefix(PREFIX)
+            repeats[subset] = whole_number(value, subset)
     return stage, repeats
 
 

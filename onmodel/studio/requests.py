@@ -15,15 +15,16 @@ async def json_body(request: Request) -> Mapping[str, Any]:
     """The JSON object that a script sent. Raises InputError for anything else."""
     try:
         body = await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise InputError("body", "no JSON object", "reload the page")
-    names = body.get("names")
-    if names is not None and not (
-        isinstance(names, list) and all(isinstance(name, str) for name in names)
-    ):
-        raise InputError("names", "no list of names", "reload the page")
+    for key in ("names", "ids"):
+        texts = body.get(key)
+        if texts is not None and not (
+            isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+        ):
+            raise InputError(key, f"no list of {key}", "reload the page")
     return body
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onmodel.curate.listing import MASK_FOLDERS
 from onmodel.dataset.formats import PICTURE_ENDINGS
 from onmodel.errors import InputError
 from onmodel.hashing import sha256_bytes
@@ -65,10 +66,10 @@ def copy_pictures(source: Path, target: Path) -> None:
 
 def fullest_folder(folder: Path) -> Path:
     """The folder, or the one below it, that holds the most pictures: a first recipe trains on it.
-    A dropped folder and an unpacked zip lie below."""
+    A dropped folder and an unpacked zip lie below. Folders of masks do not count."""
     best, most = folder, 0
     for root, inner, names in os.walk(folder):
-        inner.sort()
+        inner[:] = sorted(name for name in inner if name.lower() not in MASK_FOLDERS)
         count = sum(Path(name).suffix.lower() in PICTURE_ENDINGS for name in names)
         if count > most:
             best, most = Path(root), count

@@ -1,6 +1,6 @@
 """What a run trains on: the kept pictures of the Data room with their captions of now.
 
-WORKSPACE/NAME/sets/HASH/SUBSET/   written by export() when a run starts; HASH names the content
+WORKSPACE/NAME/sets/HASH/SUBSET/   written by export() when a run is queued; HASH names the content
 
 The same state gives the same folder, so an unchanged data set is written once and makes no stage
 run again. The recipe's sources that lie in `pictures/` or in an older set are pointed to it.
@@ -15,7 +15,7 @@ from onmodel.curate.masks import mask_file, masks_beside
 from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop
 from onmodel.engine.draft import save_recipe, with_folders
 from onmodel.engine.plan import make_plan
-from onmodel.errors import InputError
+from onmodel.errors import InputError, StateError
 from onmodel.events import Events
 from onmodel.hashing import hash_json, sha256_file
 from onmodel.recipe import load_recipe
@@ -53,7 +53,11 @@ def content_hash(workshop: Workshop) -> str:
 def _content(piece: Piece, mask: Path | None) -> list[object]:
     tags = [[said.tag, said.by] for said in piece.tags]
     said = [piece.sentence, piece.told, piece.origin, piece.rights, piece.paper, piece.decided]
-    masked = sha256_file(mask) if mask else ""
+    try:
+        masked = sha256_file(mask) if mask else ""
+    except OSError as error:
+        why = f"the mask of {piece.name} cannot be read ({error.strerror})"
+        raise StateError(str(mask), f"{why}; take it away on the page Data") from error
     return [*(piece.name, piece.path.suffix, piece.content, tags, said), masked]
 
 

@@ -5,13 +5,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
+from onmodel.curate.gather import gather
+from onmodel.curate.masks import NONE
+from onmodel.curate.workshop import Decision, open_workshop
 from onmodel.errors import InputError
+from onmodel.events import Events
 from onmodel.toon.heap import plant_heap
 from tests.support.chat_server import serving
 from tests.support.command_line import onmodel
+from tests.support.toon_pictures import write_pictures
 
 SHEET = Path(__file__).parents[2] / "onmodel/toon/characters/backgwa.toml"
 
@@ -287,3 +293,22 @@ def test_right_options_reach_the_observers(work: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("onmodel.curate.actions.load_observers", reached)
     words = ["dataset", "choose", str(work), "-c", str(SHEET), "-k", "3", "--at-least", "smile=2"]
     assert isinstance(CliRunner().invoke(app, words).exception, Reached)
+
+
+def test_a_query_knows_the_masks_beside_pictures(tmp_path: Path) -> None:
+    folder = tmp_path / "momo"
+    (folder / "masks").mkdir(parents=True)
+    write_pictures(folder, 4)
+    for name in ("0", "1", "2"):
+        Image.new("L", (64, 64), 255).save(folder / "masks" / f"{name}.png")
+    work = tmp_path / "work"
+    gather([folder], work, "unknown", "unknown", Events())
+    removed = Decision(0, "mask", "person", "momo/2", mask=NONE)
+    open_workshop(work).decide([removed])
+    run = CliRunner()
+    listed = run.invoke(app, ["dataset", "list", str(work), "is:Masked", "--json"])
+    assert [row["name"] for row in json.loads(listed.stdout)] == ["momo/0", "momo/1"]
+    words = ["dataset", "tags", str(work), "--add", "nomask", "--", "-is:masked"]
+    assert run.invoke(app, words).stdout.startswith("momo/2: ")
+    pieces = open_workshop(work).pieces
+    assert [name for name in pieces if "nomask" in pieces[name].words] == ["momo/2", "momo/3"]

@@ -75,8 +75,8 @@ def test_every_term_must_hold(query: str, names: str) -> None:
 )
 def test_quotes_colons_and_capitals_are_found(query: str) -> None:
     odd = piece("odd/e", 'the "best", re:zero')
-    assert search([odd], query, {odd.name: ["No trigger"]}) == [odd]
-    assert complete([odd], [], 'tag:"the') == ['tag:"the \\"best\\""']
+    assert search([odd], query, PictureFacts({odd.name: ["No trigger"]})) == [odd]
+    assert complete([odd], PictureFacts(), 'tag:"the') == ['tag:"the \\"best\\""']
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,7 @@ def test_quotes_colons_and_capitals_are_found(query: str) -> None:
         ('tag:"a"b', "close the quotes"),
         ("split:odd", "use heldout, training"),
         ("split:heldout", "is known in the studio only"),
+        ("-Is:Masked", "is:masked — is not known here"),
     ],
 )
 def test_a_wrong_query_is_one_line(query: str, line: str) -> None:

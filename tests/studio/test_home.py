@@ -85,6 +85,7 @@ def zipped(names: list[str]) -> bytes:
         ([f"{i}.png" for i in range(10)], "more"),
         ([f"art/{i}.png" for i in range(10)], "art"),
         ([f"art/{i}.png" for i in range(10)] + ["few/0.png"], "art"),
+        ([f"momo/{kind}/{i}.png" for kind in ("masks", "work") for i in range(10)], "work"),
     ],
 )
 def test_a_zip_of_folders_is_trained_on(

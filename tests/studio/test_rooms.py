@@ -154,3 +154,27 @@ def test_unknown_characters_and_pages_are_one_line(room: Room) -> None:
 def test_a_body_that_is_no_object_is_refused(room: Room) -> None:
     for value in (None, [], {"names": "all"}, {"names": [1]}):
         assert room.browser.post(f"{room.address}/data/edit", value).status == 422
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("edit", b"[" * 100_000),
+        ("fix", b'{"ids": 5}'),
+        ("fix", b'{"ids": [5]}'),
+        ("fix", b'{"ids": null}'),
+        ("turn", b'{"names": [], "by": 90.0}'),
+        ("turn", b'{"q": "", "by": 90.0}'),
+    ],
+)
+def test_odd_json_is_one_line(room: Room, path: str, body: bytes) -> None:
+    kind = {"Content-Type": "application/json"}
+    answer = room.browser.send("POST", f"{room.address}/data/{path}", body, kind)
+    assert answer.status == 422 and len(answer.json()["error"].splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", ["rows?from=", "rows?count=", "pair?at="])
+@pytest.mark.parametrize("number", ["-1", "x", "9" * 5000])
+def test_an_odd_number_is_one_line(room: Room, path: str, number: str) -> None:
+    answer = room.browser.get(f"{room.address}/data/{path}{number}")
+    assert answer.status == 422 and "whole number" in answer.json()["error"]

@@ -8,10 +8,10 @@ from PIL import Image
 from onmodel.curate.bulk import TagEdit, changes, edit_tags
 from onmodel.curate.decisions import decide_by_hand
 from onmodel.curate.gather import gather
-from onmodel.curate.masks import keep_mask
+from onmodel.curate.masks import NONE, keep_mask
 from onmodel.curate.workshop import Decision, open_workshop
 from onmodel.dataset.manifest import read_items
-from onmodel.errors import InputError
+from onmodel.errors import InputError, StateError
 from onmodel.events import Events
 from onmodel.recipe import load_recipe
 from onmodel.stages import curate
@@ -68,6 +68,18 @@ def test_masks_go_with_their_pictures(character: CharacterFolder, tmp_path: Path
     assert use_dataset(character)
     (folder,) = (character.folder / SETS).iterdir()
     assert [path.name for path in (folder / "pictures" / "masks").iterdir()] == ["1.png"]
+
+
+def test_a_lost_mask_names_its_picture_and_the_remedy_works(character: CharacterFolder) -> None:
+    workshop = open_workshop(character.data)
+    painted = Image.new("L", (64, 64), 90)
+    row = keep_mask(character.data, workshop.pieces["pictures/2"], painted, None, "person")
+    workshop.decide([row])
+    (character.data / "masks" / f"{row.mask}.png").unlink()
+    with pytest.raises(StateError, match=r"mask of pictures/2 .* take it away on the page Data"):
+        use_dataset(character)
+    workshop.decide([Decision(0, "mask", "person", "pictures/2", mask=NONE)])
+    assert use_dataset(character)
 
 
 def test_a_run_trains_on_the_cropped_part_and_its_mask(

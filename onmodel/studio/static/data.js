@@ -81,7 +81,8 @@ function paint(place, row, wide) {
 /** Show a row's mask in an image, where masks are shown. */
 function overlay(image, row, more = "") {
   image.hidden = !row.mask || !showMasks.checked;
-  const source = `${url}/mask/${row.content}?mask=${row.mask}${more}`;
+  const { name, content, mask } = row;
+  const source = `${url}/mask?${new URLSearchParams({ name, content, mask })}${more}`;
   if (!image.hidden && !image.src.endsWith(source)) image.src = source;
 }
 

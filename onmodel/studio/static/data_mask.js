@@ -20,7 +20,7 @@ export function painting(url, changed) {
     fail("");
     image.src = `${url}/picture/${row.content}`;
     const overlay = new Image();
-    overlay.src = `${url}/mask/${row.content}?mask=${row.mask}&at=${Date.now()}`;
+    overlay.src = `${url}/mask?${new URLSearchParams({ name: row.name, at: Date.now() })}`;
     try {
       await Promise.all([image.decode(), overlay.decode()]);
     } catch {
@@ -98,8 +98,8 @@ export function painting(url, changed) {
 
   async function send(body) {
     try {
-      const name = new URLSearchParams({ name: state.row.name });
-      await ask(`${url}/data/mask?${name}`, { method: "POST", body, headers: { Accept: "application/json", "Content-Type": "image/png" } });
+      const { name, content } = state.row;
+      await ask(`${url}/data/mask?${new URLSearchParams({ name, content })}`, { method: "POST", body, headers: { Accept: "application/json", "Content-Type": "image/png" } });
       dialog.close();
       await changed();
     } catch (error) {
