@@ -95,6 +95,15 @@ def test_a_picture_is_excluded_by_hand(room: Room) -> None:
     room.browser.post(f"{room.address}/data/undo")
 
 
+@pytest.mark.parametrize("field", ["why", "sentence", "tags"])
+def test_half_a_surrogate_pair_is_refused(room: Room, field: str) -> None:
+    name = room.browser.get(f"{room.address}/data/rows").json()["rows"][0]["name"]
+    body = {"names": [name], field: "a\ud800"}
+    answer = room.browser.post(f"{room.address}/data/decide", body)
+    assert answer.status == 422 and r"a\ud800" in answer.json()["error"]
+    assert room.browser.get(f"{room.address}/data/rows").status == 200
+
+
 def test_hostile_words_stay_words(room: Room) -> None:
     name = room.browser.get(f"{room.address}/data/rows").json()["rows"][0]["name"]
     words = "<img src=x onerror=alert(1)>"
