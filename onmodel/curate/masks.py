@@ -14,7 +14,7 @@ from PIL import Image
 
 from onmodel.curate.crop import crop, uncrop
 from onmodel.curate.listing import list_folder, split_masks
-from onmodel.curate.workshop import Decision, Piece, open_workshop
+from onmodel.curate.workshop import Decision, Piece, held, open_workshop
 from onmodel.dataset.pixels import open_mask
 from onmodel.errors import InputError
 from onmodel.events import Events
@@ -92,7 +92,7 @@ def make_masks(
 ) -> int:
     """Give pictures that have no mask one, as one step: their own transparency, or the surest box
     of a person or head that the detectors see. Returns how many got one; a picture that shows none
-    of it gets none."""
+    of it gets none, nor does one whose mask was changed meanwhile."""
     workshop = open_workshop(work)
     beside = masks_beside(workshop.pieces.values())
     pieces = [workshop.pieces[name] for name in names if name in workshop.pieces]
@@ -106,9 +106,21 @@ def make_masks(
             if mask is not None:
                 by = "alpha" if source == "alpha" else f"detector: {source}"
                 decisions.append(keep_mask(work, piece, mask, None, by))
-    if decisions:
-        workshop.decide(decisions)
-    return len(decisions)
+    if not decisions:
+        return 0
+    with held(work):
+        now = open_workshop(work)
+        beside = masks_beside(now.pieces.values())
+        fresh = []
+        for row in decisions:
+            known = now.pieces.get(row.picture)
+            if known is None or known.mask != workshop.pieces[row.picture].mask:
+                continue
+            if not mask_file(work, known, beside):
+                fresh.append(row)
+        if fresh:
+            now.decide(fresh)
+    return len(fresh)
 
 
 def _alpha(piece: Piece) -> Image.Image | None:

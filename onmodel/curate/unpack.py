@@ -45,7 +45,7 @@ _DAMAGE = (
     EOFError,
 )
 STRAY = "not a picture"
-_REMEDY = "unpack it yourself and name the folder"
+_REMEDY = "unpack it yourself and use its folder"
 
 
 class _Left(Exception):

@@ -23,7 +23,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, V
 
 from onmodel.curate.crop import Box, Cropped, cropped_size
 from onmodel.curate.rows import PathText, Tag, valid, without_collections
-from onmodel.dataset.captions import check_words
+from onmodel.dataset.captions import check_words, holds_surrogates
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import (
     append_json_lines,
@@ -212,7 +212,7 @@ class Workshop:
 
     def decide(self, decisions: Sequence[Decision]) -> "Workshop":
         """Append decisions as one step and return the new state, which counts what others decided
-        meanwhile. Raises InputError for an unknown picture and for a person's words that no caption
+        meanwhile. Raises InputError for an unknown picture and for a person's words that no
         file may hold, BusyError when another process writes.
         """
         with held(self.folder):
@@ -221,6 +221,8 @@ class Workshop:
             for row in decisions:
                 if row.by == "person":
                     check_words((*row.add, row.sentence))
+                    if holds_surrogates(row.why):
+                        raise InputError("why", shown(row.why), "is no Unicode text; type it again")
                 if row.do == "add" and row.picture in now.pieces:
                     raise InputError(
                         "picture", row.picture, "is in this data set already; name another subset"

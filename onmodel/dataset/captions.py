@@ -95,7 +95,13 @@ def check_words(words: Sequence[str]) -> None:
 
 
 def _holds_controls(text: str) -> bool:
-    return any(ord(letter) < 32 and letter not in "\t\r\n\v\f" for letter in text)
+    controls = any(ord(letter) < 32 and letter not in "\t\r\n\v\f" for letter in text)
+    return controls or holds_surrogates(text)
+
+
+def holds_surrogates(text: str) -> bool:
+    """Whether a text holds halves of surrogate pairs, which UTF-8 cannot encode."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def join_lines(rows: Sequence[str], between: str) -> str:

@@ -7,7 +7,7 @@ from importlib.resources import files
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
@@ -90,6 +90,7 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
             OnmodelError: _mistake,
             HTTPException: _http_error,
             TooLargeError: _too_large,
+            ClientDisconnect: _cut_off,
             Exception: _failure,
         },
     )
@@ -116,6 +117,11 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _too_large(request: Request, error: Exception) -> Response:
     return _told(request, "the body is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def _cut_off(request: Request, error: Exception) -> Response:
+    """The browser went away while it sent; nobody reads the answer."""
+    return _told(request, "the body is not whole", HTTPStatus.BAD_REQUEST)
 
 
 def _failure(request: Request, error: Exception) -> Response:

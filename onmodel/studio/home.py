@@ -125,7 +125,10 @@ async def upload(request: Request) -> Response:
         raise InputError("name", name, "its folder is here already; rename the zip")
     async with received(request, target.name) as file:
         unpacked = file.with_suffix("")
-        left = await run_in_threadpool(unpack, file, unpacked)
+        try:
+            left = await run_in_threadpool(unpack, file, unpacked)
+        except InputError as error:  # its value is the path of the received file
+            raise InputError("name", name, error.remedy) from error
         unpacked.rename(folder)
     return JSONResponse({"left": [f"{entry}: {reason}" for entry, reason in left]})
 

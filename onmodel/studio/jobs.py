@@ -69,9 +69,8 @@ class Jobs:
                 database.execute("ALTER TABLE jobs ADD COLUMN card TEXT NOT NULL DEFAULT ''")
 
     def add(self, character: CharacterFolder) -> None:
-        """Queue a run. Raises InputError without a recipe, or when a run waits or works already."""
-        if character.recipe is None:
-            raise InputError("run", character.name, "its recipe is not in this workspace")
+        """Queue a run. Raises InputError as check_free() does."""
+        self.check_free(character)
         with self._database() as database:
             added = database.execute(
                 "INSERT INTO jobs (character, place)"
@@ -79,9 +78,17 @@ class Jobs:
                 " WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE character = ?1 AND NOT ended)",
                 (character.id,),
             )
-        if not added.rowcount:
-            raise InputError("run", character.name, "is in the queue already")
+        if not added.rowcount:  # another request was faster
+            raise _queued(character)
         self.advance()
+
+    def check_free(self, character: CharacterFolder) -> None:
+        """Call before a recipe is changed for a run. Raises InputError without a recipe, or when a
+        run waits or works already."""
+        if character.recipe is None:
+            raise InputError("run", character.name, "its recipe is not in this workspace")
+        if any(job.character == character.id for job in self.open()):
+            raise _queued(character)
 
     def open(self) -> list[RunJob]:
         """Jobs that have not ended: the running ones, then the others in their order."""
@@ -176,6 +183,10 @@ class Jobs:
     def _database(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self._path, timeout=10, isolation_level=None)) as database:
             yield database
+
+
+def _queued(character: CharacterFolder) -> InputError:
+    return InputError("run", character.name, "is in the queue already; wait for its end or stop it")
 
 
 def log_of(character: CharacterFolder) -> str:

@@ -131,11 +131,15 @@ async def add(request: Request) -> Response:
 def _add(request: Request, character: CharacterFolder, form: FormData, name: str) -> None:
     if character.recipe is None:
         raise InputError("merge", character.name, "its recipe is not in this workspace")
-    wanted = _merge(character, form)
+    jobs, wanted = request.app.state.jobs, _merge(character, form)
+    jobs.check_free(character)
     models: dict[str, float] = {}
     imports: dict[str, str] = {}
     for file in _chosen(character, form):
         model = file.model or re.sub(r"\W", "_", file.name, flags=re.ASCII)
+        if model in models:
+            remedy = f"another chosen file is {model} in the recipe, too; rename this one"
+            raise InputError("file", file.name, remedy)
         if not file.model:
             imports[model] = f"{OWN}/{file.path.name}"
         models[model] = _weight(form, file)
@@ -143,7 +147,7 @@ def _add(request: Request, character: CharacterFolder, form: FormData, name: str
     text = character.recipe.read_text(encoding="utf-8")
     save_recipe(with_merge(text, added, character.recipe), character.recipe)
     use_dataset(character)
-    request.app.state.jobs.add(character)
+    jobs.add(character)
 
 
 async def upload(request: Request) -> Response:
@@ -177,8 +181,12 @@ def _weight(form: FormData, file: MergeFile) -> float:
 
 
 def _merge(character: CharacterFolder, form: FormData) -> Merge:
-    """The merge that a form describes. Raises InputError for an unknown file or a wrong number."""
+    """The merge that a form describes. Raises InputError for an unknown file, fewer than two, and a
+    wrong number."""
     files, method = _chosen(character, form), str(form.get("method", ""))
+    if len(files) < 2 or len(set(files)) < len(files):
+        names = ", ".join(file.name for file in files)
+        raise InputError("file", names or "none", "choose two or more different files")
     reads = "weights" in METHODS[method].takes if method in METHODS else True
     weights = ",".join(str(_weight(form, file)) for file in files) if reads else ""
     rank = str(form.get("rank", "")).strip()

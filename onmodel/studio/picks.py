@@ -46,16 +46,17 @@ async def pick(request: Request) -> Response:
     model, reason = (str(form.get(key, "")).strip() for key in ("model", "reason"))
 
     def work() -> None:
-        recipe = character.recipe
+        recipe, jobs = character.recipe, request.app.state.jobs
         if recipe is None:
             raise InputError("pick", character.name, "its recipe is not in this workspace")
+        jobs.check_free(character)
         artifact = artifact_of(request)
         read_once(artifact.path).model(model)
         stage = character.project.ledger.makers()[artifact.hash]
         added = AddedPick(name, stage, model, reason)
         save_recipe(with_pick(recipe.read_text(encoding="utf-8"), added, recipe), recipe)
         use_dataset(character)
-        request.app.state.jobs.add(character)
+        jobs.add(character)
 
     await run_in_threadpool(work)
     return Response(headers={"HX-Redirect": f"/c/{character.id}/run"})

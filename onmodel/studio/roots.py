@@ -1,6 +1,7 @@
 """Folders of this machine that a character can use: those below the folders that `onmodel studio
 --root` names. The browser sees their names and ids."""
 
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,8 @@ def folder_of(roots: Sequence[Path], id: str, field: str) -> Path:
 
 
 def copy_pictures(source: Path, target: Path) -> None:
-    """Copy a folder's files; hidden ones and links are left out."""
+    """Copy a folder's files; hidden ones and links are left out. Raises InputError before anything
+    is copied where a different file has the name of one."""
 
     def left_out(folder: str, names: list[str]) -> list[str]:
         return [
@@ -61,6 +63,14 @@ def copy_pictures(source: Path, target: Path) -> None:
             if name.startswith(".") or os.path.islink(os.path.join(folder, name))
         ]
 
+    for root, inner, names in os.walk(source):
+        inner[:] = sorted(set(inner).difference(left_out(root, inner)))
+        for name in sorted(set(names).difference(left_out(root, names))):
+            file = Path(root, name)
+            there = target / file.relative_to(source)
+            if there.exists() and not filecmp.cmp(file, there):
+                remedy = "a dropped file has this name, too; rename one of them"
+                raise InputError("source", file.relative_to(source).as_posix(), remedy)
     shutil.copytree(source, target, ignore=left_out, dirs_exist_ok=True)
 
 

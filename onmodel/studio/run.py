@@ -129,9 +129,10 @@ def show(request: Request) -> Response:
 
 def start(request: Request) -> Response:
     """Queue a run. It trains on the data set of the page Data as it is now."""
-    character = character_of(request)
+    character, jobs = character_of(request), request.app.state.jobs
+    jobs.check_free(character)
     use_dataset(character)
-    request.app.state.jobs.add(character)
+    jobs.add(character)
     return fragment(
         request, "stages.html.j2", character=character, view=view_of(request, character)
     )

@@ -25,10 +25,15 @@ UPLOADS = "uploads"
 async def receive(request: Request, target: Path) -> None:
     """Write the request's body to a new file, whole or not at all. Raises InputError when it
     exists."""
+    taken = InputError("name", target.name, "is here already; rename it")
     if target.exists():
-        raise InputError("name", target.name, "is here already; rename it")
+        raise taken
     async with received(request, target.name) as file:
-        file.rename(target)
+        try:
+            target.touch(exist_ok=False)  # of two uploads of one name, one succeeds
+        except FileExistsError:
+            raise taken from None
+        file.replace(target)
 
 
 @asynccontextmanager
@@ -51,6 +56,8 @@ def remove_unfinished(workspace: Workspace) -> None:
     """Remove what killed studios were receiving. Call before this process receives anything."""
     uploads = workspace.own / UPLOADS
     for folder in uploads.iterdir() if uploads.is_dir() else ():
-        process = int(folder.name.partition("-")[0])
-        if process == os.getpid() or not psutil.pid_exists(process):
+        process, dash, _ = folder.name.partition("-")
+        if not (dash and process.isdecimal()):  # another program's, such as .DS_Store
+            continue
+        if int(process) == os.getpid() or not psutil.pid_exists(int(process)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from onmodel.curate import masks
 from onmodel.curate.crop import checked_crop, crop, turned_further, uncrop
 from onmodel.curate.export import export
 from onmodel.curate.gather import gather
 from onmodel.curate.ingest import scan_folder
 from onmodel.curate.masks import NONE, keep_mask, make_masks, mask_file, masks_beside, shown_mask
-from onmodel.curate.workshop import Decision, Workshop, open_workshop
+from onmodel.curate.workshop import Decision, Piece, Workshop, open_workshop
 from onmodel.dataset.pixels import open_picture
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import load_observers
@@ -128,3 +129,21 @@ def test_a_detector_makes_a_mask_of_its_box(tmp_path: Path) -> None:
         assert path is not None
         assert 0.02 < np.asarray(shown_mask(path, piece)).mean() / 255 < 0.9
     assert make_masks(work, names, "head", detectors, Events()) == 0  # each has one already
+
+
+@pytest.mark.parametrize("painted", [True, False])
+def test_a_mask_that_a_person_decides_while_masks_are_made_stays(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, painted: bool
+) -> None:
+    piece, alpha = workshop.pieces["base/clear"], masks._alpha
+    decided = Decision(0, "mask", "person", piece.name, mask=NONE)
+    if painted:
+        decided = keep_mask(workshop.folder, piece, Image.new("L", SIZE, 90), None, "person")
+
+    def meanwhile(piece: Piece) -> Image.Image | None:
+        open_workshop(workshop.folder).decide([decided])
+        return alpha(piece)
+
+    monkeypatch.setattr(masks, "_alpha", meanwhile)
+    assert make_masks(workshop.folder, [piece.name], "alpha", None, Events()) == 0
+    assert open_workshop(workshop.folder).pieces[piece.name].mask == decided.mask

@@ -229,7 +229,7 @@ def test_what_costs_too_much_is_refused_before_anything_is_written(
     else:
         monkeypatch.setattr(module, "LARGEST_DIRECTORY", 1000)
         zipped(source, {f"{i}.png": png() for i in range(21)}, zipfile.ZIP_STORED)
-    with pytest.raises(InputError, match=f"{reason}.*unpack it yourself and name the folder"):
+    with pytest.raises(InputError, match=f"{reason}.*unpack it yourself and use its folder"):
         gather([source], tmp_path / "work", "", "", Events())
     assert tree(tmp_path) == ["a.zip"] and not (tmp_path / "work").exists()
 

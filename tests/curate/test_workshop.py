@@ -140,6 +140,8 @@ def test_a_journal_that_was_removed_is_noticed(work: Workshop) -> None:
     [
         (Decision(0, "tag", "person", add=("a\x1b[31m",)), "holds control characters"),
         (Decision(0, "sentence", "person", sentence="a\0"), "holds control characters"),
+        (Decision(0, "keep", "person", why="a\ud800"), "is no Unicode text"),
+        (Decision(0, "sentence", "person", sentence="a\udfff"), "holds control characters"),
         (Decision(0, "tag", "person", add=("a" * 6000, "b" * 6000)), "10000 are allowed"),
     ],
 )

@@ -70,6 +70,21 @@ def test_a_character_is_made_from_folders_of_the_machine(browser: Browser, root:
     assert f'comfyui = "{root}/tools/ComfyUI"' in (folder / "recipe.toml").read_text()
 
 
+def test_a_copied_folder_never_overwrites_what_was_dropped(browser: Browser, root: Path) -> None:
+    pictures = next(row.id for row in folders([root]) if row.pictures)
+    id = browser.form("/new", ("name", "momo")).json()["character"]
+    dropped = toon_picture(5)[0]
+    assert browser.upload(f"/upload/{id}", "3.png", dropped).status == 200
+    fields = (("trigger", "momochar"), ("source", pictures))
+    answer = browser.form(f"/new/{id}/finish", *fields)
+    assert answer.status == 422 and answer.json()["error"].startswith("source: 3.png — ")
+    folder = root.parent / "workspace" / "momo" / "pictures"
+    assert [path.name for path in folder.iterdir()] == ["3.png"]
+    assert (folder / "3.png").read_bytes() == dropped
+    (folder / "3.png").write_bytes((root / "art" / "momo" / "3.png").read_bytes())
+    assert browser.form(f"/new/{id}/finish", *fields).status == 200  # the same file is no loss
+
+
 def zipped(names: list[str]) -> bytes:
     """A zip of pictures with these names."""
     buffer = io.BytesIO()

@@ -111,19 +111,39 @@ def test_an_edit_is_made_of_all_pictures_or_of_none(tmp_path: Path, grown: bool)
     assert not [path for path in data.iterdir() if path.name.startswith(".")]
 
 
+def half_sent(browser: Browser, path: str, uploads: Path) -> http.client.HTTPConnection:
+    """A connection over which half of a file was sent and received."""
+    connection = http.client.HTTPConnection("127.0.0.1", browser.key.port, timeout=WAIT)
+    connection.putrequest("POST", path)
+    connection.putheader("Cookie", f"{browser.key.cookie_name}={browser.key.cookie}")
+    connection.putheader("Origin", f"http://127.0.0.1:{browser.key.port}")
+    connection.putheader("Content-Length", str(2 * HALF))
+    connection.endheaders(b"\0" * HALF)
+    until(lambda: any(path.is_file() for path in uploads.rglob("*")))
+    return connection
+
+
+def test_an_upload_that_a_browser_cuts_off_is_no_failure(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    uploads = tmp_path / ".studio" / UPLOADS
+    with studio_process(tmp_path) as studio:
+        id = made(studio.browser)
+        half_sent(studio.browser, f"/upload/{id}?name=0.png", uploads).close()
+        until(lambda: not any(uploads.iterdir()))
+        for _ in range(3):
+            assert studio.browser.get("/").status == 200
+    assert list((tmp_path / "momo" / "pictures").iterdir()) == []
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["0.png", "many.zip"])
 def test_an_upload_leaves_nothing_and_is_sent_again(tmp_path: Path, name: str) -> None:
     data = toon_picture(0)[0]
     uploads, pictures = tmp_path / ".studio" / UPLOADS, tmp_path / "momo" / "pictures"
     with studio_process(tmp_path) as studio:
         id, browser = made(studio.browser), studio.browser
-        connection = http.client.HTTPConnection("127.0.0.1", browser.key.port, timeout=WAIT)
-        connection.putrequest("POST", f"/upload/{id}?name={name}")
-        connection.putheader("Cookie", f"{browser.key.cookie_name}={browser.key.cookie}")
-        connection.putheader("Origin", f"http://127.0.0.1:{browser.key.port}")
-        connection.putheader("Content-Length", str(2 * HALF))
-        connection.endheaders(b"\0" * HALF)
-        until(lambda: any(path.is_file() for path in uploads.rglob("*")))
+        connection = half_sent(browser, f"/upload/{id}?name={name}", uploads)
         studio.kill()
         connection.close()
     assert list(pictures.iterdir()) == []
@@ -131,6 +151,15 @@ def test_an_upload_leaves_nothing_and_is_sent_again(tmp_path: Path, name: str) -
         assert list(uploads.iterdir()) == []
         assert studio.browser.upload(f"/upload/{id}", "0.png", data).status == 200
     assert (pictures / "0.png").read_bytes() == data
+
+
+def test_another_programs_files_among_the_uploads_are_left_alone(tmp_path: Path) -> None:
+    workspace = open_workspace(tmp_path)
+    (workspace.own / UPLOADS).mkdir(parents=True)
+    for name in (".DS_Store", "7"):
+        (workspace.own / UPLOADS / name).touch()
+    remove_unfinished(workspace)
+    assert len(list((workspace.own / UPLOADS).iterdir())) == 2
 
 
 def test_what_another_studio_receives_is_left_alone(tmp_path: Path) -> None:

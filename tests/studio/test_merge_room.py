@@ -1,6 +1,7 @@
 """The Merge room: what a merge would be, and the stages that make and measure it."""
 
 import html
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from onmodel.engine.additions import AddedMerge, with_merge
 from onmodel.errors import InputError
 from onmodel.recipe import load_recipe
 from onmodel.studio import jobs as queue
+from onmodel.studio.merge import SUFFIX
 from tests.support.lora_files import write
 from tests.support.recipes import RECIPE
 from tests.support.studio import Answer, Browser, serving
@@ -96,11 +98,38 @@ def test_a_merge_is_added_to_the_recipe_with_its_measurement_and_queued(room: Me
     assert measured["models"] == ["one", "other", "both"] and measured["steps"] == 3
     assert measured["against"] == ["one", "other"]
     assert "/queue/1/stop" in room.browser.get("/queue").text
-    refused = room.send("add", ("name", "look"))
-    assert refused.status == 422 and "is a stage of the recipe already" in refused.json()["error"]
+
+
+def test_a_merge_while_a_run_is_queued_leaves_the_recipe_as_it_was(room: MergeRoom) -> None:
+    assert room.send("add", ("name", "both")).status == 200
+    before = room.recipe
+    refused = room.send("add", ("name", "again"))
+    assert refused.status == 422 and "is in the queue already" in refused.json()["error"]
+    assert room.recipe == before
+
+
+@pytest.mark.parametrize("action", ["run", "add"])
+def test_a_merge_takes_two_different_files(room: MergeRoom, action: str) -> None:
+    one = ("file", "own-one")
+    for files in ([], [one], [one, one]):
+        answer = room.browser.form(f"{room.address}/{action}", ("name", "both"), *files)
+        assert answer.status == 422 and "two or more different files" in answer.json()["error"]
+    assert room.recipe == TEXT and not (room.folder / "loras" / "both.safetensors").exists()
+
+
+def test_files_that_would_share_a_name_in_the_recipe_are_refused(room: MergeRoom) -> None:
+    for name in ("a-b", "a.b"):
+        shutil.copy(
+            room.folder / "loras" / "one.safetensors", f"{room.folder}/loras/{name}{SUFFIX}"
+        )
+    refused = room.send("add", ("file", "own-a-b"), ("file", "own-a.b"), ("name", "both"))
+    assert refused.status == 422 and "a_b in the recipe, too" in refused.json()["error"]
+    assert room.recipe == TEXT
 
 
 def test_a_wrong_merge_leaves_the_recipe_as_it_was(room: MergeRoom) -> None:
+    refused = room.send("add", ("name", "look"))
+    assert refused.status == 422 and "is a stage of the recipe already" in refused.json()["error"]
     for fields in ([("name", "")], [("name", "b c/d")], [("name", "x"), ("rank", "9999999")]):
         assert room.send("add", *fields).status == 422
     assert room.recipe == TEXT

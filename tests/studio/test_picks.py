@@ -63,6 +63,10 @@ def test_a_pick_becomes_a_stage_with_its_reason_and_is_queued(room: CompareRoom)
     assert stage["candidates"] == "seen" and stage["among"] == ["look@2"]
     assert stage["reason"] == reason and stage["count"] == 1
     assert "/queue/1/stop" in room.browser.get("/queue").text
+    before = room.recipe.read_text()
+    refused = room.pick(("model", "look@4"), ("reason", reason), ("name", "other"))
+    assert refused.status == 422 and "is in the queue already" in refused.text
+    assert room.recipe.read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
 """The rooms over one small character: what they answer, and what wrong input gets."""
 
+import http.client
 import io
+import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from onmodel.curate.workshop import open_workshop
+from onmodel.studio.gate import HOST
 from tests.support.studio import Browser, serving
 from tests.support.toon_pictures import toon_picture
 
@@ -95,6 +100,15 @@ def test_a_picture_is_excluded_by_hand(room: Room) -> None:
     room.browser.post(f"{room.address}/data/undo")
 
 
+@pytest.mark.parametrize("field", ["why", "sentence", "tags"])
+def test_half_a_surrogate_pair_is_refused(room: Room, field: str) -> None:
+    name = room.browser.get(f"{room.address}/data/rows").json()["rows"][0]["name"]
+    body = {"names": [name], field: "a\ud800"}
+    answer = room.browser.post(f"{room.address}/data/decide", body)
+    assert answer.status == 422 and r"a\ud800" in answer.json()["error"]
+    assert room.browser.get(f"{room.address}/data/rows").status == 200
+
+
 def test_hostile_words_stay_words(room: Room) -> None:
     name = room.browser.get(f"{room.address}/data/rows").json()["rows"][0]["name"]
     words = "<img src=x onerror=alert(1)>"
@@ -125,6 +139,37 @@ def test_an_upload_cannot_leave_its_folder(room: Room, name: str) -> None:
 def test_an_upload_never_overwrites(room: Room) -> None:
     assert room.browser.upload(f"/upload/{room.id}", "0.png", b"x").status == 422
     assert (room.folder / "pictures" / "0.png").read_bytes() == toon_picture(0)[0]
+
+
+def test_of_uploads_of_one_name_at_once_one_is_kept(room: Room) -> None:
+    """Each waits with its last byte until all have begun."""
+    begun = threading.Barrier(5)
+
+    def body(i: int) -> Iterator[bytes]:
+        yield bytes([i]) * 10
+        begun.wait(30)
+        yield bytes([i])
+
+    def send(i: int) -> int:
+        key = room.browser.key
+        headers = {"Cookie": f"{key.cookie_name}={key.cookie}", "Content-Length": "11"}
+        headers["Origin"] = f"http://{HOST}:{key.port}"
+        with closing(http.client.HTTPConnection(HOST, key.port, timeout=60)) as connection:
+            connection.request("POST", f"/upload/{room.id}?name=same.png", body(i), headers)
+            return connection.getresponse().status
+
+    with ThreadPoolExecutor(5) as pool:
+        statuses = list(pool.map(send, range(5)))
+    assert sorted(statuses) == [200, 422, 422, 422, 422]
+    kept = room.folder / "pictures" / "same.png"
+    assert kept.read_bytes() == bytes([statuses.index(200)]) * 11
+    kept.unlink()
+
+
+def test_a_damaged_zip_is_named_as_it_was_dropped(room: Room) -> None:
+    answer = room.browser.upload(f"/upload/{room.id}", "art/e.zip", b"PK\3\4 damaged")
+    assert answer.status == 422 and answer.json()["error"].startswith("name: art/e.zip — ")
+    assert "use its folder" in answer.text and ".studio" not in answer.text
 
 
 def test_a_zip_is_unpacked_and_what_it_hides_is_told(room: Room) -> None:

@@ -1,5 +1,6 @@
 """What is decided in the Data room is what a run trains on."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from onmodel.recipe import load_recipe
 from onmodel.stages import curate
 from onmodel.stages.base import Inputs
 from onmodel.starter import StarterSettings, write_starter
+from onmodel.studio import jobs as queue
 from onmodel.studio.training_set import SETS, use_dataset
 from onmodel.studio.workspace import CharacterFolder, open_workspace
 from tests.support.contexts import context
+from tests.support.studio import serving
 from tests.support.toon_pictures import write_pictures
 
 
@@ -62,6 +65,19 @@ def test_edits_and_exclusions_reach_the_training(
     assert set(found) == {f"{i}.png" for i in range(9)}
     assert all("brand new" in tags for file, tags in found.items() if file != "0.png")
     assert "momochar" in found["0.png"]  # a picture without a caption keeps the recipe's
+
+
+def test_a_run_that_is_refused_leaves_the_recipe_as_it_was(
+    character: CharacterFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "_command", lambda character: [sys.executable, "-c", ""])
+    with serving(tmp_path) as browser:
+        assert browser.form(f"/c/{character.id}/run/start").status == 200
+        assert character.recipe is not None
+        before = character.recipe.read_text()
+        decide_by_hand(open_workshop(character.data), ["pictures/9"], False, None, None, "")
+        assert browser.form(f"/c/{character.id}/run/start").status == 422
+    assert character.recipe.read_text() == before
 
 
 def test_masks_go_with_their_pictures(character: CharacterFolder, tmp_path: Path) -> None:

@@ -49,4 +49,4 @@ def _key(url: str) -> Key:
     answer = connection.getresponse().getheader("Set-Cookie") or ""
     connection.close()
     cookie = answer.partition("=")[2].partition(";")[0]
-    return Key(parts.port, parse_qs(parts.query)["token"][0], cookie)
+    return Key(parts.port, token=parse_qs(parts.query)["token"][0], cookie=cookie)
