@@ -10,6 +10,7 @@ evaluation has come. Pictures are shown only as the evaluation's hash names them
 changed afterwards would change the result.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -33,7 +34,9 @@ LARGEST_NUMBER = 2**53 - 1  # canonical JSON holds no larger one
 RESTORE = "restore the folder from a copy, or evaluate again in a new project"
 QUESTION = "Which picture is better for this prompt?"
 FOLDER, SAVED, VOTES = "judge", "session.json", "votes.jsonl"
+LONGEST_QUESTION = 300  # characters
 PAIRS = 60
+LOG = logging.getLogger(__name__)
 REPEATED = 0.1  # of the pairs are shown again
 
 
@@ -139,10 +142,14 @@ class SessionSummary:
 
 
 def summaries(project: Project) -> list[SessionSummary]:
-    """The saved sessions of a project, by id."""
+    """The saved sessions of a project, by id. A damaged one is left out and logged."""
     found = []
     for file in sorted((project.folder / FOLDER).glob(f"*/{SAVED}")):
-        saved, votes = _read(file), Votes(file.parent / VOTES)
+        try:
+            saved, votes = _read(file), Votes(file.parent / VOTES)
+        except StateError as error:
+            LOG.warning("%s", error)
+            continue
         counts = len(votes.answers), len(saved.pairs)
         row = SessionSummary(
             file.parent.name, saved.question, saved.models, *counts, ended=votes.ended
@@ -193,6 +200,8 @@ def open_session(
         raise InputError(
             "--question", question, "leave out control characters and characters that are not shown"
         )
+    if len(question) > LONGEST_QUESTION:
+        raise InputError("--question", question, f"use at most {LONGEST_QUESTION} characters")
     wishes = {"pairs": PAIRS if count is None else count, "seed": seed, "question": question}
     folders = {}
     for evaluation, measured in _fitting(project, models).items():

@@ -109,6 +109,9 @@ def choose_ranks(
     if size.exact:
         return dict(job.full_ranks)
     if size.rank is not None:
+        most = max(min(shape) for shape in job.shapes.values())
+        if size.rank > most:
+            raise InputError("rank", size.rank, f"no layer has a rank above {most}; give less")
         return dict.fromkeys(job.linears, size.rank)
     return share_out(job, seen or survey(job, events), header_bytes)
 

@@ -18,6 +18,7 @@ from onmodel.randomness import generator
 
 Given = str | Sequence[float] | Mapping[str, float]
 Parts = Sequence[Factors[np.ndarray]]
+MOST_WEIGHT = 1e6  # far above any strength; sums of what is larger overflow
 DECAY, DENSITY = 0.8, 0.5  # what `ema`, and `ties` and `dare`, take when nothing is said
 
 
@@ -57,8 +58,8 @@ def weighted(names: Sequence[str], given: Given, decay: float) -> list[float]:
             f"{len(weights)} weights",
             f"there are {len(names)} models: {', '.join(names)}",
         )
-    if not np.isfinite(weights).all():
-        raise InputError("weights", weights, "must be finite numbers")
+    if not (np.abs(weights) <= MOST_WEIGHT).all():  # nan is not either
+        raise InputError("weights", weights, f"are finite numbers, at most {MOST_WEIGHT:g}")
     return weights
 
 

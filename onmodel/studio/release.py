@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -153,7 +154,7 @@ def _text(character: CharacterFolder, folder: Path) -> ReleaseText:
     text, front = _read(folder / "README.md"), ""
     if text.startswith("---\n"):
         front, _, text = text.removeprefix("---\n").partition("\n---\n")
-    address = f"/c/{character.id}/release/{folder.name}/file"
+    address = f"/c/{character.id}/release/{quote(folder.name)}/file"
     card = _markdown(text.replace(GALLERY, ""), address)
     return ReleaseText(front, _samples(front, address), card)
 
@@ -162,7 +163,9 @@ def _samples(front: str, address: str) -> list[ReleaseSample]:
     """The samples of a card's front matter; none where it is damaged, which the check tells."""
     try:
         rows = parse_yaml_in(front, Path("README.md"), "file")["widget"]
-        return [ReleaseSample(f"{address}/{row['output']['url']}", row["text"]) for row in rows]
+        return [
+            ReleaseSample(f"{address}/{quote(row['output']['url'])}", row["text"]) for row in rows
+        ]
     except (InputError, TypeError, LookupError):
         return []
 

@@ -156,9 +156,7 @@ def test_pictures_that_lie_deeper_or_in_a_zip_are_named(tmp_path: Path, pictures
     with pytest.raises(InputError, match="there are some in 10_backgwa, 2_more: name one of these"):
         init(tmp_path / "a", inner.parent)
     shutil.copy(next(pictures.glob("*.png")), inner.parent / "more.png")
-    with pytest.raises(
-        InputError, match="holds 1 pictures beside its folder 10_backgwa"
-    ):
+    with pytest.raises(InputError, match="holds 1 pictures beside its folder 10_backgwa"):
         init(tmp_path / "b", inner.parent)
     (tmp_path / "set.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match="is no folder; unpack it"):

@@ -9,7 +9,7 @@ import pytest
 from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import read_json, write_json
-from onmodel.judge.session import draw_pairs, open_session
+from onmodel.judge.session import draw_pairs, open_session, summaries
 from onmodel.judge.votes import Votes
 from tests.support.judged_project import MODELS, add_evaluation
 
@@ -209,3 +209,19 @@ def test_options_out_of_range_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=field):
             open_session(project, [], count, seed, question)
     assert len(open_session(project, [], 5, -3, "?").pairs) == 6
+
+
+def test_a_damaged_session_hides_no_other(tmp_path: Path) -> None:
+    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
+    first, second = (open_session(project, [], None, seed, "?") for seed in (0, 1))
+    for session in (first, second):
+        session.save()
+    assert {row.id for row in summaries(project)} == {first.folder.name, second.folder.name}
+    (first.folder / "session.json").write_text("{")
+    assert [row.id for row in summaries(project)] == [second.folder.name]
+
+
+def test_a_question_has_a_length(tmp_path: Path) -> None:
+    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
+    with pytest.raises(InputError, match="at most 300 characters"):
+        open_session(project, [], None, 0, "a" * 301)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onmodel.errors import InputError
 from onmodel.ledger.lineage import add
 from onmodel.lora.merge_files import facts_of, merge_files
 from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
@@ -49,6 +50,12 @@ def test_the_plan_is_what_the_run_gives(tmp_path: Path, size: MergeSize) -> None
     assert [row["rank"] for row in ladder] == [1, 2, 4, 8, 12]
     assert ladder[-1]["energy_kept"] == pytest.approx(1)
     assert all(one["energy_kept"] < two["energy_kept"] for one, two in pairwise(ladder))
+
+
+def test_a_rank_that_no_layer_can_have_is_refused(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{i}.safetensors", i) for i in range(2)]
+    with pytest.raises(InputError, match="no layer has a rank above"):
+        both(tmp_path, files, MergeSize(rank=999_999_999))
 
 
 def warnings(tmp_path: Path, files: list[Path], size: MergeSize = EXACT, **settings: object) -> str:

@@ -44,6 +44,7 @@ def test_weights_of_the_rows() -> None:
         ({"weights": [1.0, 2.0]}, "release_2@30"),
         ({"weights": {"release_2@30": 2, "preview@20": 1, "release_3": 0}}, "release_3"),
         ({"weights": [1.0, float("nan"), 1.0]}, "finite"),
+        ({"weights": [1.0, 1e308, 1.0]}, r"at most 1e\+06"),
         ({"method": "tie"}, "known: weighted"),
         ({"method": "uniform", "weights": [1, 1, 1]}, "does not read it"),
         ({"method": "weighted", "density": 0.5}, "ties, dare would"),
