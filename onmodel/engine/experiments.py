@@ -256,8 +256,7 @@ class _Cells:
                 continue
             base, own = planned[self.base].settings, planned[stage].settings
             assert isinstance(base, TrainSettings) and isinstance(own, TrainSettings)
-            plans = {one: step.plan for one, step in planned.items()}
-            ratio = _shown(base, plans) / _shown(own, plans)
+            ratio = _shown(base, planned) / _shown(own, planned)
             epochs = max(1, round(base.epochs * ratio))
             self.made[stage] |= {"epochs": epochs, "keep_every": epochs}
 
@@ -310,12 +309,15 @@ def _trained(training: str, steps: Mapping[str, Step]) -> dict[str, str]:
     return {one.label: one.stage or settings.dataset for one in settings.subsets(plans)}
 
 
-def _shown(settings: TrainSettings, plans: Mapping[str, Plan]) -> int:
-    """How many pictures an epoch shows."""
-    return sum(
-        plans[subset.stage or settings.dataset].counts[subset.subset] * subset.exposures
-        for subset in settings.subsets(plans)
-    )
+def _shown(settings: TrainSettings, steps: Mapping[str, Step]) -> float:
+    """How many pictures an epoch shows, without those that are held out."""
+    shown = 0.0
+    for subset in settings.subsets({name: step.plan for name, step in steps.items()}):
+        step = steps[subset.stage or settings.dataset]
+        assert isinstance(step.settings, CurateSettings)
+        share = 1 - step.settings.share_heldout(subset.subset)
+        shown += step.plan.counts[subset.subset] * share * subset.exposures
+    return shown
 
 
 def _counts(

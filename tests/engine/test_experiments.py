@@ -104,6 +104,11 @@ def test_a_count_is_distributed_in_proportion(tmp_path: Path) -> None:
     assert trained(found, "trained_count_60").epochs == 4
 
 
+def test_held_out_pictures_are_replaced_by_the_others(tmp_path: Path) -> None:
+    found = varied(tmp_path, 'list.heldout."curate.heldout" = 0.5')
+    assert trained(found, found.variants[0].stages[0]).epochs == 12  # half of the pictures
+
+
 def test_repeats_labels_and_settings_are_changed(tmp_path: Path) -> None:
     lines = """
 [experiments.first.list]
