@@ -22,6 +22,7 @@ from onmodel.stages.train import Settings as TrainSettings
 
 INFLUENCE = "influence"
 KEPT = ("keep_every", "keep_last", "keep_best")  # which checkpoints stay changes none of them
+ROUNDING = 0.1  # of the pictures shown, by which a variant may differ from the base
 # What an evaluation need not ask for an experiment.
 NOT_ASKED: Mapping[str, Any] = {
     "triggers": {},
@@ -248,7 +249,8 @@ class _Cells:
         self, changes: Mapping[str, VariantChange], wanted: Mapping[str, str]
     ) -> None:
         """Set the epochs of every variant with other data so that it is shown as many pictures as
-        the base. A variant that sets its epochs keeps them."""
+        the base. A variant that sets its epochs keeps them. Raises InputError where whole epochs
+        miss that by more than `ROUNDING`."""
         planned = self.planned()
         for name, stage in wanted.items():
             change = changes[name]
@@ -256,8 +258,15 @@ class _Cells:
                 continue
             base, own = planned[self.base].settings, planned[stage].settings
             assert isinstance(base, TrainSettings) and isinstance(own, TrainSettings)
-            ratio = _shown(base, planned) / _shown(own, planned)
-            epochs = max(1, round(base.epochs * ratio))
+            due, by_epoch = base.epochs * _shown(base, planned), _shown(own, planned)
+            epochs = max(1, round(due / by_epoch))
+            shown = epochs * by_epoch
+            if abs(shown - due) > ROUNDING * due:
+                remedy = (
+                    f"shows {shown:,.0f} pictures instead of the base's {due:,.0f}; raise the"
+                    ' base\'s epochs, or set "train.epochs" of the variant'
+                )
+                raise InputError(f"{self.place}.{name}", f"epochs = {epochs}", remedy)
             self.made[stage] |= {"epochs": epochs, "keep_every": epochs}
 
     def repeat(self, stage: str, times: int, planned: Mapping[str, Step]) -> list[str]:

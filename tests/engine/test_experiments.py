@@ -109,6 +109,25 @@ def test_held_out_pictures_are_replaced_by_the_others(tmp_path: Path) -> None:
     assert trained(found, found.variants[0].stages[0]).epochs == 12  # half of the pictures
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("list.a.count = 1000000", r"first\..*a: epochs = 1 — shows 2,500,000 .* the base's 600;"),
+        (
+            "list.a.repeats = { main = 1, extra = 40 }",
+            r"first\..*a: epochs = 1 — shows 430 pictures",
+        ),
+    ],
+)
+def test_whole_epochs_that_show_other_numbers_of_pictures_are_refused(
+    tmp_path: Path, lines: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        varied(tmp_path, lines)
+    own = '\nlist.a."train.epochs" = 2'
+    assert varied(tmp_path, lines + own).compared
+
+
 def test_repeats_labels_and_settings_are_changed(tmp_path: Path) -> None:
     lines = """
 [experiments.first.list]
