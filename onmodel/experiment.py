@@ -90,6 +90,9 @@ class VariantChange(StrictTable):
         for verb in CHANGED_VERBS:
             if "do" in getattr(self, verb):
                 raise ValueError(f"{verb}.do cannot be changed; delete it")
+        for change, setting in (("count", "subsets"), ("labels", "strict")):
+            if getattr(self, change) is not None and setting in self.curate:
+                raise ValueError(f"{change} sets curate.{setting} too; delete one")
         if both := sorted(set(self.leave_out) & set(self.repeats)):
             raise ValueError(f"{both[0]} is left out and has repeats; delete one")
         data = sorted({"data", "dataset"} & self.train.keys())

@@ -234,7 +234,9 @@ class _Cells:
             new: Table = {**self.recipe.stages[stage], **change.curate}
             strict = change.labels if isinstance(change.labels, dict) else own
             if change.labels and set(own) & set(strict):
-                new["strict"] = [subset for subset in own if subset in strict]
+                before = new.get("strict", [])
+                more = [subset for subset in own if subset in strict and subset not in before]
+                new["strict"] = [*before, *more]
             if stage in counts:
                 new["subsets"] = {**new.get("subsets", {}), **counts[stage]}
             unchanged = new == self.recipe.stages[stage]

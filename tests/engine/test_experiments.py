@@ -152,6 +152,16 @@ long."train.epochs" = 12
     assert set(found.shared["data"]) >= {*found.base, stages["rate"]}
 
 
+def test_strict_labels_of_the_base_stay_strict(tmp_path: Path) -> None:
+    base = RECIPE.replace(
+        'do = "curate"\n[stages.data.', 'do = "curate"\nstrict = ["main"]\n[stages.data.'
+    )
+    lines = 'list.a.labels = { extra = "strict" }'
+    found = experiment_of(read(tmp_path, base + lines), "first")
+    data = steps_of(found)[trained(found, found.variants[0].stages[0]).dataset].settings
+    assert isinstance(data, CurateSettings) and data.strict == ["main", "extra"]
+
+
 def test_a_grid_is_every_combination_and_the_bases_own_point_is_the_base(tmp_path: Path) -> None:
     found = varied(tmp_path, 'grid = { "train.rank" = [4, 8], leave_out = [[], ["extra"]] }')
     assert {one.name: one.same_as for one in found.variants} == {
@@ -203,6 +213,8 @@ def test_a_merge_is_varied_without_twins(tmp_path: Path) -> None:
         ('like = "nope"\nlist.a.count = 20', r"first\.like: nope — .*measured"),
         ("twins = -1\nlist.a.count = 20", r"experiments\.first\.twins: -1"),
         ('grid."train.rank" = [8]', r"every variant is the same as trained"),
+        ("list.a.count = 4\nlist.a.curate.subsets = {}", r"count sets curate\.subsets too"),
+        ('list.a.labels = "strict"\nlist.a.curate.strict = []', r"labels sets curate\.strict too"),
         ("list.a.count = true", r"experiments\.first\.list\.a\.count"),
     ],
 )
