@@ -92,9 +92,7 @@ def influence_of(
         raise InputError(
             "training", training, f"has one subset, {subsets[0]}: without it nothing is left"
         )
-    changes = {
-        f"without_{name_part(name, name)}": VariantChange(leave_out=(name,)) for name in subsets
-    }
+    changes = {f"without_{name}": VariantChange(leave_out=(name,)) for name in subsets}
     settings = ExperimentSettings(base=training, like=like, seeds=seeds, twins=twins)
     return expand(recipe, INFLUENCE, settings.model_copy(update={"list": changes}))
 

@@ -259,6 +259,16 @@ def test_influence_is_the_experiment_that_leaves_out_each_subset() -> None:
     assert (measured.seeds, measured.suite) == (1, "thorough")
 
 
+def test_influence_leaves_out_each_of_two_subsets_of_nearly_one_name(tmp_path: Path) -> None:
+    text = RECIPE.replace("extra = [", '"ma in" = [').replace('"extra"', '"ma in"')
+    text = text.replace("main = [", "ma_in = [").replace('"main"', '"ma_in"')
+    recipe = read(tmp_path, text + "list.a.count = 20")
+    found = influence_of(recipe, "trained", None, twins=1, seeds=1)
+    left_out = [one.change.leave_out for one in found.variants]
+    assert left_out == [("ma_in",), ("ma in",)]
+    assert len(set(found.cells)) == 4
+
+
 @pytest.mark.parametrize(
     ("training", "like", "twins", "said"),
     [
