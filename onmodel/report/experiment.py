@@ -165,9 +165,9 @@ def next_step(found: Sequence[Effect]) -> str:
     where = f"The largest open effect is {largest.variant} on {one.axis.short}, {one.change}"
     if abs(one.gain) <= largest.floor:
         floor = decimal(largest.floor, one.axis.places)
-        return (
-            f"{where}. It is within the floor of {floor}: raise twins and replicates to settle it."
-        )
+        trained = largest.floor > one.axis.margin
+        what = "what another training changes" if trained else "the axis' margin"
+        return f"{where}. It is within the floor of {floor}: no larger than {what}."
     return f"{where}: {one.settled_by}."
 
 

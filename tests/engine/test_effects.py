@@ -109,7 +109,9 @@ def test_what_twins_do_too_is_no_effect(experiment: Experiment) -> None:
     surely = [one for one in found if one.comparison.p < 0.05]  # as the prompts alone would say
     called = [one for one in found if one.comparison.called]
     assert len(called) < len(surely)
-    assert "within the floor" in next_step(found)
+    assert next_step(found).endswith("within the floor of 3.5: no larger than the axis' margin.")
+    apart = [replace(one, floor=9.0) for one in found]  # twins lie apart by more than the margin
+    assert next_step(apart).endswith("9.0: no larger than what another training changes.")
 
 
 def test_an_axis_that_was_not_asked_is_exploratory(experiment: Experiment) -> None:
