@@ -16,6 +16,7 @@ from onmodel.hashing import hash_json
 from onmodel.paths import check_distinct, check_name
 from onmodel.validation import StrictTable
 
+INFLUENCE = "influence"  # the name of the experiment of `onmodel influence`
 CHANGED_VERBS = ("curate", "train", "merge")  # whose settings a variant may change
 MOST_VARIANTS = 200
 MOST_TRAININGS = 100  # of one variant

@@ -11,7 +11,7 @@ from typing import Any
 
 from onmodel.engine.plan import Step, make_plan
 from onmodel.errors import InputError
-from onmodel.experiment import TWINS, ExperimentSettings, VariantChange, name_part
+from onmodel.experiment import INFLUENCE, TWINS, ExperimentSettings, VariantChange, name_part
 from onmodel.hashing import hash_json
 from onmodel.recipe import Recipe
 from onmodel.stages.base import Plan
@@ -20,7 +20,6 @@ from onmodel.stages.curate import Settings as CurateSettings
 from onmodel.stages.curate import expected as expected_pictures
 from onmodel.stages.train import Settings as TrainSettings
 
-INFLUENCE = "influence"
 KEPT = ("keep_every", "keep_last", "keep_best")  # which checkpoints stay changes none of them
 ROUNDING = 0.1  # of the pictures shown, by which a variant may differ from the base
 # What an evaluation need not ask for an experiment.
@@ -120,9 +119,9 @@ def expand(recipe: Recipe, name: str, settings: ExperimentSettings) -> Experimen
     if not found.compared:
         raise InputError(place, "no variant", f"every variant is the same as {settings.base}")
     table = cells.measuring(like, found.cells, settings)
-    if found.evaluation in recipe.stages:
-        remedy = "is the name of this experiment's evaluation; rename the stage or the experiment"
-        raise InputError("stages", found.evaluation, remedy)
+    if found.evaluation in {**recipe.stages, **cells.made}:
+        remedy = f"{found.evaluation}, its evaluation, is another stage; rename the experiment"
+        raise InputError("experiments", name, remedy)
     cells.made[found.evaluation] = table
     cells.origin[found.evaluation] = place
     kept = {one: row for one, row in cells.made.items() if one in _read(cells.made, found)}

@@ -223,6 +223,20 @@ def test_a_wrong_variant_is_refused_before_any_work(tmp_path: Path, lines: str, 
         varied(tmp_path, lines)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rank_4", "experiments: rank_4 — trained_rank_4, its evaluation, is another stage"),
+        ("twin_1", "experiments: twin_1 — trained_twin_1, its evaluation, is another stage"),
+        ("influence", "experiments: influence — is what `onmodel influence` makes"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    text = RECIPE.replace("[experiments.first]", f"[experiments.{name}]")
+    with pytest.raises(InputError, match=said):
+        experiment_of(read(tmp_path, text + "list.a.train.rank = 4"), name)
+
+
 def test_no_more_pictures_than_a_folder_has(tmp_path: Path) -> None:
     recipe = read(
         tmp_path,
