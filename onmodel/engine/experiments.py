@@ -11,9 +11,16 @@ from typing import Any
 
 from onmodel.engine.plan import Step, make_plan
 from onmodel.errors import InputError
-from onmodel.experiment import INFLUENCE, TWINS, ExperimentSettings, VariantChange, name_part
+from onmodel.experiment import (
+    INFLUENCE,
+    MOST_TRAININGS,
+    TWINS,
+    ExperimentSettings,
+    VariantChange,
+    name_part,
+)
 from onmodel.hashing import hash_json
-from onmodel.recipe import Recipe
+from onmodel.recipe import MOST_STAGES, Recipe
 from onmodel.stages.base import Plan
 from onmodel.stages.curate import PictureSource
 from onmodel.stages.curate import Settings as CurateSettings
@@ -82,9 +89,10 @@ def influence_of(
     recipe: Recipe, training: str, like: str | None, twins: int, seeds: int | None
 ) -> Experiment:
     """The experiment that leaves out each subset of a training in turn. Raises InputError for
-    stages that are not there, a training of one subset, or no twin."""
-    if twins < 1:
-        raise InputError("twins", twins, "train at least one, to estimate how trainings differ")
+    stages that are not there, a training of one subset, no twin, or too many."""
+    if not 1 <= twins <= MOST_TRAININGS:
+        remedy = f"train 1 to {MOST_TRAININGS}, to estimate how trainings differ"
+        raise InputError("twins", twins, remedy)
     _named_stage(recipe, ("train",), training, "training")
     subsets = list(_trained(training, {step.name: step for step in make_plan(recipe)}))
     if len(subsets) < 2:
@@ -118,6 +126,11 @@ def expand(recipe: Recipe, name: str, settings: ExperimentSettings) -> Experimen
     found = Experiment(name, recipe, base, variants, f"{settings.base}_{name}", {})
     if not found.compared:
         raise InputError(place, "no variant", f"every variant is the same as {settings.base}")
+    count = len(recipe.stages) + len(cells.made) + 1
+    if count > MOST_STAGES:
+        work = f"{len(found.compared)} variants × replicates = {settings.replicates}"
+        remedy = f"at most {MOST_STAGES}, with the recipe's own; {work} are too many, lower one"
+        raise InputError(place, f"{count} stages", remedy)
     table = cells.measuring(like, found.cells, settings)
     if found.evaluation in {**recipe.stages, **cells.made}:
         remedy = f"{found.evaluation}, its evaluation, is another stage; rename the experiment"

@@ -215,6 +215,10 @@ def test_a_merge_is_varied_without_twins(tmp_path: Path) -> None:
         ('grid."train.rank" = [8]', r"every variant is the same as trained"),
         ("list.a.count = 4\nlist.a.curate.subsets = {}", r"count sets curate\.subsets too"),
         ('list.a.labels = "strict"\nlist.a.curate.strict = []', r"labels sets curate\.strict too"),
+        (
+            f'replicates = 100\ngrid."train.rank" = {list(range(20, 31))}',
+            r"experiments\.first: 1109 stages — at most 1000.* 11 variants × replicates = 100",
+        ),
         ("list.a.count = true", r"experiments\.first\.list\.a\.count"),
     ],
 )
@@ -289,7 +293,8 @@ def test_influence_leaves_out_each_of_two_subsets_of_nearly_one_name(tmp_path: P
         ("five", None, 1, "five"),
         ("preview", None, 1, "one subset"),
         ("release_2", "nope", 1, "nope"),
-        ("release_2", None, 0, "twin"),
+        ("release_2", None, 0, "twins: 0 — train 1 to 100"),
+        ("release_2", None, 101, "twins: 101 — train 1 to 100"),
     ],
 )
 def test_what_cannot_be_left_out_is_refused(
