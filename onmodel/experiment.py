@@ -16,6 +16,7 @@ from onmodel.hashing import hash_json
 from onmodel.paths import check_distinct, check_name
 from onmodel.validation import StrictTable
 
+INFLUENCE = "influence"  # the name of the experiment of `onmodel influence`
 CHANGED_VERBS = ("curate", "train", "merge")  # whose settings a variant may change
 MOST_VARIANTS = 200
 MOST_TRAININGS = 100  # of one variant
@@ -90,6 +91,9 @@ class VariantChange(StrictTable):
         for verb in CHANGED_VERBS:
             if "do" in getattr(self, verb):
                 raise ValueError(f"{verb}.do cannot be changed; delete it")
+        for change, setting in (("count", "subsets"), ("labels", "strict")):
+            if getattr(self, change) is not None and setting in self.curate:
+                raise ValueError(f"{change} sets curate.{setting} too; delete one")
         if both := sorted(set(self.leave_out) & set(self.repeats)):
             raise ValueError(f"{both[0]} is left out and has repeats; delete one")
         data = sorted({"data", "dataset"} & self.train.keys())

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ValidationError
 from onmodel.character import Character, load_character
 from onmodel.errors import InputError
 from onmodel.evaluate.observers.source import SCHEME
-from onmodel.experiment import CHANGED_VERBS, ExperimentSettings, VariantChange
+from onmodel.experiment import CHANGED_VERBS, INFLUENCE, ExperimentSettings, VariantChange
 from onmodel.families.registry import BASE_NAMES, DEFAULT_FAMILY, base_settings, parse_base
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.processes import usable_cores
@@ -165,6 +165,8 @@ def _experiment(name: str, table: Any, base: str, folder: Path) -> ExperimentSet
     """The settings of an experiment, its grid as variants of the list."""
     field = f"experiments.{name}"
     check_name(name, "experiments")
+    if name == INFLUENCE:
+        raise InputError("experiments", name, "is what `onmodel influence` makes; rename it")
     refuse_unknown(f"{field}.", _table(field, table), ExperimentSettings.model_fields)
     check_values(field, table)
     try:

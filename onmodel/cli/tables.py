@@ -14,7 +14,7 @@ from onmodel.engine.draft import DraftStage
 from onmodel.engine.experiments import Experiment
 from onmodel.judge.result import SessionResult, judge_rows, spelt
 from onmodel.ledger.store import RunRecord
-from onmodel.report.experiment import ExperimentTable
+from onmodel.report.experiment import ABSENT, ExperimentTable
 from onmodel.report.lineage_tree import Branch, LineageTree
 from onmodel.report.table import Table, TableCell, TableRow
 from onmodel.text import printable
@@ -131,7 +131,8 @@ def print_experiment(table: ExperimentTable, console: Console) -> None:
     for name in table.variants:
         rich.add_column(name, justify="right", no_wrap=True)
     for row in table.rows:
-        cells = [Text(one.change, OUTCOME_STYLES[one.outcome]) for one in row.comparisons]
+        found = [row.comparisons.get(name) for name in table.variants]
+        cells = [Text(one.change, OUTCOME_STYLES[one.outcome]) if one else ABSENT for one in found]
         rich.add_row(row.axis.short, row.floor, *cells)
     console = wide(console)
     console.print(rich, highlight=False)

@@ -33,7 +33,8 @@ class Effect:
 
 
 def effects(evaluation: Evaluation, experiment: Experiment) -> list[Effect]:
-    """Every variant's effect on every axis that all cells were measured on."""
+    """Every variant's effect on every axis that its trainings and those of the base were measured
+    on."""
     models = {row.name.partition("@")[0]: row for row in evaluation.models}
     base = [models[name] for name in experiment.base]
     compared: list[Comparison] = []

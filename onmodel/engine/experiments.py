@@ -11,17 +11,24 @@ from typing import Any
 
 from onmodel.engine.plan import Step, make_plan
 from onmodel.errors import InputError
-from onmodel.experiment import TWINS, ExperimentSettings, VariantChange, name_part
+from onmodel.experiment import (
+    INFLUENCE,
+    MOST_TRAININGS,
+    TWINS,
+    ExperimentSettings,
+    VariantChange,
+    name_part,
+)
 from onmodel.hashing import hash_json
-from onmodel.recipe import Recipe
+from onmodel.recipe import MOST_STAGES, Recipe
 from onmodel.stages.base import Plan
 from onmodel.stages.curate import PictureSource
 from onmodel.stages.curate import Settings as CurateSettings
 from onmodel.stages.curate import expected as expected_pictures
 from onmodel.stages.train import Settings as TrainSettings
 
-INFLUENCE = "influence"
 KEPT = ("keep_every", "keep_last", "keep_best")  # which checkpoints stay changes none of them
+ROUNDING = 0.1  # of the pictures shown, by which a variant may differ from the base
 # What an evaluation need not ask for an experiment.
 NOT_ASKED: Mapping[str, Any] = {
     "triggers": {},
@@ -82,18 +89,17 @@ def influence_of(
     recipe: Recipe, training: str, like: str | None, twins: int, seeds: int | None
 ) -> Experiment:
     """The experiment that leaves out each subset of a training in turn. Raises InputError for
-    stages that are not there, a training of one subset, or no twin."""
-    if twins < 1:
-        raise InputError("twins", twins, "train at least one, to estimate how trainings differ")
+    stages that are not there, a training of one subset, no twin, or too many."""
+    if not 1 <= twins <= MOST_TRAININGS:
+        remedy = f"train 1 to {MOST_TRAININGS}, to estimate how trainings differ"
+        raise InputError("twins", twins, remedy)
     _named_stage(recipe, ("train",), training, "training")
     subsets = list(_trained(training, {step.name: step for step in make_plan(recipe)}))
     if len(subsets) < 2:
         raise InputError(
             "training", training, f"has one subset, {subsets[0]}: without it nothing is left"
         )
-    changes = {
-        f"without_{name_part(name, name)}": VariantChange(leave_out=(name,)) for name in subsets
-    }
+    changes = {f"without_{name}": VariantChange(leave_out=(name,)) for name in subsets}
     settings = ExperimentSettings(base=training, like=like, seeds=seeds, twins=twins)
     return expand(recipe, INFLUENCE, settings.model_copy(update={"list": changes}))
 
@@ -120,10 +126,15 @@ def expand(recipe: Recipe, name: str, settings: ExperimentSettings) -> Experimen
     found = Experiment(name, recipe, base, variants, f"{settings.base}_{name}", {})
     if not found.compared:
         raise InputError(place, "no variant", f"every variant is the same as {settings.base}")
+    count = len(recipe.stages) + len(cells.made) + 1
+    if count > MOST_STAGES:
+        work = f"{len(found.compared)} variants × replicates = {settings.replicates}"
+        remedy = f"at most {MOST_STAGES}, with the recipe's own; {work} are too many, lower one"
+        raise InputError(place, f"{count} stages", remedy)
     table = cells.measuring(like, found.cells, settings)
-    if found.evaluation in recipe.stages:
-        remedy = "is the name of this experiment's evaluation; rename the stage or the experiment"
-        raise InputError("stages", found.evaluation, remedy)
+    if found.evaluation in {**recipe.stages, **cells.made}:
+        remedy = f"{found.evaluation}, its evaluation, is another stage; rename the experiment"
+        raise InputError("experiments", name, remedy)
     cells.made[found.evaluation] = table
     cells.origin[found.evaluation] = place
     kept = {one: row for one, row in cells.made.items() if one in _read(cells.made, found)}
@@ -233,7 +244,9 @@ class _Cells:
             new: Table = {**self.recipe.stages[stage], **change.curate}
             strict = change.labels if isinstance(change.labels, dict) else own
             if change.labels and set(own) & set(strict):
-                new["strict"] = [subset for subset in own if subset in strict]
+                before = new.get("strict", [])
+                more = [subset for subset in own if subset in strict and subset not in before]
+                new["strict"] = [*before, *more]
             if stage in counts:
                 new["subsets"] = {**new.get("subsets", {}), **counts[stage]}
             unchanged = new == self.recipe.stages[stage]
@@ -248,7 +261,8 @@ class _Cells:
         self, changes: Mapping[str, VariantChange], wanted: Mapping[str, str]
     ) -> None:
         """Set the epochs of every variant with other data so that it is shown as many pictures as
-        the base. A variant that sets its epochs keeps them."""
+        the base. A variant that sets its epochs keeps them. Raises InputError where whole epochs
+        miss that by more than `ROUNDING`."""
         planned = self.planned()
         for name, stage in wanted.items():
             change = changes[name]
@@ -256,9 +270,15 @@ class _Cells:
                 continue
             base, own = planned[self.base].settings, planned[stage].settings
             assert isinstance(base, TrainSettings) and isinstance(own, TrainSettings)
-            plans = {one: step.plan for one, step in planned.items()}
-            ratio = _shown(base, plans) / _shown(own, plans)
-            epochs = max(1, round(base.epochs * ratio))
+            due, by_epoch = base.epochs * _shown(base, planned), _shown(own, planned)
+            epochs = max(1, round(due / by_epoch))
+            shown = epochs * by_epoch
+            if abs(shown - due) > ROUNDING * due:
+                remedy = (
+                    f"shows {shown:,.0f} pictures instead of the base's {due:,.0f}; raise the"
+                    ' base\'s epochs, or set "train.epochs" of the variant'
+                )
+                raise InputError(f"{self.place}.{name}", f"epochs = {epochs}", remedy)
             self.made[stage] |= {"epochs": epochs, "keep_every": epochs}
 
     def repeat(self, stage: str, times: int, planned: Mapping[str, Step]) -> list[str]:
@@ -310,12 +330,15 @@ def _trained(training: str, steps: Mapping[str, Step]) -> dict[str, str]:
     return {one.label: one.stage or settings.dataset for one in settings.subsets(plans)}
 
 
-def _shown(settings: TrainSettings, plans: Mapping[str, Plan]) -> int:
-    """How many pictures an epoch shows."""
-    return sum(
-        plans[subset.stage or settings.dataset].counts[subset.subset] * subset.exposures
-        for subset in settings.subsets(plans)
-    )
+def _shown(settings: TrainSettings, steps: Mapping[str, Step]) -> float:
+    """How many pictures an epoch shows, without those that are held out."""
+    shown = 0.0
+    for subset in settings.subsets({name: step.plan for name, step in steps.items()}):
+        step = steps[subset.stage or settings.dataset]
+        assert isinstance(step.settings, CurateSettings)
+        share = 1 - step.settings.share_heldout(subset.subset)
+        shown += step.plan.counts[subset.subset] * share * subset.exposures
+    return shown
 
 
 def _counts(

@@ -46,14 +46,17 @@ RULE = (
     " the base, so what is left out is replaced by the rest."
 )
 
+ABSENT = "\N{EN DASH}"  # where a variant has no comparison
+NO_EFFECT = {"outcome": "unavailable", "words": ABSENT, "strip": "", "change": "", "tip": ""}
+
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """One axis: its floor, and the comparison of each variant in the order of the columns."""
+    """One axis: its floor, and variant → its comparison, where there is one."""
 
     axis: Axis
     floor: str
-    comparisons: Sequence[Comparison]
+    comparisons: Mapping[str, Comparison]
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def experiment_table(
         own = [one for one in found if one.comparison.axis.id == axis.id]
         if own:
             floor = decimal(own[0].floor, axis.places)
-            rows.append(ExperimentRow(axis, floor, [one.comparison for one in own]))
+            by_variant = {one.variant: one.comparison for one in own}
+            rows.append(ExperimentRow(axis, floor, by_variant))
     return ExperimentTable(
         experiment.base[0],
         [variant.name for variant in experiment.compared],
@@ -161,9 +165,9 @@ def next_step(found: Sequence[Effect]) -> str:
     where = f"The largest open effect is {largest.variant} on {one.axis.short}, {one.change}"
     if abs(one.gain) <= largest.floor:
         floor = decimal(largest.floor, one.axis.places)
-        return (
-            f"{where}. It is within the floor of {floor}: raise twins and replicates to settle it."
-        )
+        trained = largest.floor > one.axis.margin
+        what = "what another training changes" if trained else "the axis' margin"
+        return f"{where}. It is within the floor of {floor}: no larger than {what}."
     return f"{where}: {one.settled_by}."
 
 
@@ -177,8 +181,11 @@ def write_page(
     """Write the page. `pictures` is the folder of the evaluation."""
     rows = []
     for row in table.rows:
-        reach = max(max(abs(one.low), abs(one.high)) for one in row.comparisons) or 1.0
-        cells = [cell(one, reach) for one in row.comparisons]
+        found = row.comparisons
+        reach = max(max(abs(one.low), abs(one.high)) for one in found.values()) or 1.0
+        cells = [
+            cell(found[name], reach) if name in found else NO_EFFECT for name in table.variants
+        ]
         rows.append({"axis": row.axis, "floor": row.floor, "cells": cells})
     changes = {one.name: one.change.words for one in experiment.compared}
     columns = [(name, "" if _says_all(name, changes[name]) else changes[name]) for name in changes]

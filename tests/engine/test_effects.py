@@ -1,12 +1,17 @@
 """What counts as an effect of a change, and the page that shows it."""
 
 import csv
+import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from onmodel.cli.tables import print_experiment
 from onmodel.engine.effects import Effect, effects
 from onmodel.engine.experiments import Experiment, influence_of
 from onmodel.evaluate.axes import AXES
@@ -15,6 +20,7 @@ from onmodel.hashing import write_json
 from onmodel.randomness import generator
 from onmodel.recipe import load_recipe
 from onmodel.report.experiment import (
+    ABSENT,
     COLUMNS,
     as_dict,
     effect_rows,
@@ -75,12 +81,37 @@ def test_a_subset_that_makes_the_yellow_is_found(experiment: Experiment, tmp_pat
     assert len(json.loads((tmp_path / "told.json").read_text())["effects"]) == 4
 
 
+def test_a_variant_without_an_axis_leaves_the_others_in_their_columns(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    measured = evaluation(experiment, {WITHOUT: -5.5}, noise=0.1)
+    lacking = experiment.compared[0].stages[0]
+    models = [
+        made_up.model(row.name, {}, {"colour_cast": "no picture"})
+        if row.name == f"{lacking}@40"
+        else row
+        for row in measured.models
+    ]
+    measured = replace(measured, models=models)
+    table = experiment_table(effects(measured, experiment), measured, experiment)
+    write_page(table, experiment, measured, tmp_path, tmp_path / "page.html")
+    cells = re.findall(r'<td class="(better|unavailable)"', (tmp_path / "page.html").read_text())
+    assert cells == ["unavailable", "better"]
+    output = io.StringIO()
+    print_experiment(table, Console(file=output))
+    row = next(line for line in output.getvalue().splitlines() if "│colour cast" in line)
+    columns = [column.strip() for column in row.split("│")]
+    assert columns[3] == ABSENT and columns[5].startswith("+5.")
+
+
 def test_what_twins_do_too_is_no_effect(experiment: Experiment) -> None:
     found = effects(evaluation(experiment, {}, noise=3.0), experiment)
     surely = [one for one in found if one.comparison.p < 0.05]  # as the prompts alone would say
     called = [one for one in found if one.comparison.called]
     assert len(called) < len(surely)
-    assert "within the floor" in next_step(found)
+    assert next_step(found).endswith("within the floor of 3.5: no larger than the axis' margin.")
+    apart = [replace(one, floor=9.0) for one in found]  # twins lie apart by more than the margin
+    assert next_step(apart).endswith("9.0: no larger than what another training changes.")
 
 
 def test_an_axis_that_was_not_asked_is_exploratory(experiment: Experiment) -> None:

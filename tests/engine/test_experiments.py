@@ -104,6 +104,30 @@ def test_a_count_is_distributed_in_proportion(tmp_path: Path) -> None:
     assert trained(found, "trained_count_60").epochs == 4
 
 
+def test_held_out_pictures_are_replaced_by_the_others(tmp_path: Path) -> None:
+    found = varied(tmp_path, 'list.heldout."curate.heldout" = 0.5')
+    assert trained(found, found.variants[0].stages[0]).epochs == 12  # half of the pictures
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("list.a.count = 1000000", r"first\..*a: epochs = 1 — shows 2,500,000 .* the base's 600;"),
+        (
+            "list.a.repeats = { main = 1, extra = 40 }",
+            r"first\..*a: epochs = 1 — shows 430 pictures",
+        ),
+    ],
+)
+def test_whole_epochs_that_show_other_numbers_of_pictures_are_refused(
+    tmp_path: Path, lines: str, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        varied(tmp_path, lines)
+    own = '\nlist.a."train.epochs" = 2'
+    assert varied(tmp_path, lines + own).compared
+
+
 def test_repeats_labels_and_settings_are_changed(tmp_path: Path) -> None:
     lines = """
 [experiments.first.list]
@@ -126,6 +150,16 @@ long."train.epochs" = 12
     assert trained(found, stages["rate"]).learning_rate == 2e-3
     assert trained(found, stages["long"]).epochs == 12
     assert set(found.shared["data"]) >= {*found.base, stages["rate"]}
+
+
+def test_strict_labels_of_the_base_stay_strict(tmp_path: Path) -> None:
+    base = RECIPE.replace(
+        'do = "curate"\n[stages.data.', 'do = "curate"\nstrict = ["main"]\n[stages.data.'
+    )
+    lines = 'list.a.labels = { extra = "strict" }'
+    found = experiment_of(read(tmp_path, base + lines), "first")
+    data = steps_of(found)[trained(found, found.variants[0].stages[0]).dataset].settings
+    assert isinstance(data, CurateSettings) and data.strict == ["main", "extra"]
 
 
 def test_a_grid_is_every_combination_and_the_bases_own_point_is_the_base(tmp_path: Path) -> None:
@@ -179,12 +213,32 @@ def test_a_merge_is_varied_without_twins(tmp_path: Path) -> None:
         ('like = "nope"\nlist.a.count = 20', r"first\.like: nope — .*measured"),
         ("twins = -1\nlist.a.count = 20", r"experiments\.first\.twins: -1"),
         ('grid."train.rank" = [8]', r"every variant is the same as trained"),
+        ("list.a.count = 4\nlist.a.curate.subsets = {}", r"count sets curate\.subsets too"),
+        ('list.a.labels = "strict"\nlist.a.curate.strict = []', r"labels sets curate\.strict too"),
+        (
+            f'replicates = 100\ngrid."train.rank" = {list(range(20, 31))}',
+            r"experiments\.first: 1109 stages — at most 1000.* 11 variants × replicates = 100",
+        ),
         ("list.a.count = true", r"experiments\.first\.list\.a\.count"),
     ],
 )
 def test_a_wrong_variant_is_refused_before_any_work(tmp_path: Path, lines: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         varied(tmp_path, lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rank_4", "experiments: rank_4 — trained_rank_4, its evaluation, is another stage"),
+        ("twin_1", "experiments: twin_1 — trained_twin_1, its evaluation, is another stage"),
+        ("influence", "experiments: influence — is what `onmodel influence` makes"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(tmp_path: Path, name: str, said: str) -> None:
+    text = RECIPE.replace("[experiments.first]", f"[experiments.{name}]")
+    with pytest.raises(InputError, match=said):
+        experiment_of(read(tmp_path, text + "list.a.train.rank = 4"), name)
 
 
 def test_no_more_pictures_than_a_folder_has(tmp_path: Path) -> None:
@@ -223,13 +277,24 @@ def test_influence_is_the_experiment_that_leaves_out_each_subset() -> None:
     assert (measured.seeds, measured.suite) == (1, "thorough")
 
 
+def test_influence_leaves_out_each_of_two_subsets_of_nearly_one_name(tmp_path: Path) -> None:
+    text = RECIPE.replace("extra = [", '"ma in" = [').replace('"extra"', '"ma in"')
+    text = text.replace("main = [", "ma_in = [").replace('"main"', '"ma_in"')
+    recipe = read(tmp_path, text + "list.a.count = 20")
+    found = influence_of(recipe, "trained", None, twins=1, seeds=1)
+    left_out = [one.change.leave_out for one in found.variants]
+    assert left_out == [("ma_in",), ("ma in",)]
+    assert len(set(found.cells)) == 4
+
+
 @pytest.mark.parametrize(
     ("training", "like", "twins", "said"),
     [
         ("five", None, 1, "five"),
         ("preview", None, 1, "one subset"),
         ("release_2", "nope", 1, "nope"),
-        ("release_2", None, 0, "twin"),
+        ("release_2", None, 0, "twins: 0 — train 1 to 100"),
+        ("release_2", None, 101, "twins: 101 — train 1 to 100"),
     ],
 )
 def test_what_cannot_be_left_out_is_refused(
