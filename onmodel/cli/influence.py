@@ -1,5 +1,6 @@
 """`onmodel influence RECIPE STAGE`: the effect of each subset, measured by training without it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,20 @@ import typer
 
 from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE, expand
 from onmodel.cli.run import EngineChoice, Output
+from onmodel.command_settings import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceOptions(EngineChoice):
+    """How it is measured, and what runs the stages."""
+
+    like: str | None = option(
+        "Evaluate stage whose settings are used. Default: the recipe's last.", None
+    )
+    seeds: int | None = option("Pictures per prompt. Default: that stage's own.", None, least=1)
+    twins: int = option(
+        "Repeated trainings with other noise, to estimate noise. At least 1.", 2, least=1
+    )
 
 
 @expand
@@ -15,18 +30,7 @@ def command(
     stage: Annotated[
         str, typer.Argument(help="A train stage with several subsets.", show_default=False)
     ],
-    engine: EngineChoice,
-    like: Annotated[
-        str | None,
-        typer.Option(help="Evaluate stage whose settings are used. Default: the recipe's last."),
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(min=1, help="Pictures per prompt. Default: that stage's own.")
-    ] = None,
-    twins: Annotated[
-        int,
-        typer.Option(help="Repeated trainings with other noise, to estimate noise. At least 1."),
-    ] = 2,
+    options: InfluenceOptions,
     project: PROJECT = None,
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
@@ -40,5 +44,7 @@ def command(
     from onmodel.engine.experiments import influence_of
     from onmodel.recipe import load_recipe
 
-    experiment = influence_of(load_recipe(recipe), stage, like, twins, seeds)
-    execute(experiment, project or Path(recipe.stem), Output(dry_run, as_json), engine)
+    experiment = influence_of(
+        load_recipe(recipe), stage, options.like, options.twins, options.seeds
+    )
+    execute(experiment, project or Path(recipe.stem), Output(dry_run, as_json), options)
