@@ -244,7 +244,8 @@ def result(id: str) -> JobResult:
 
 @dataclass
 class SleepPlanner:
-    """Every stage sleeps for a time between `least` and `most` seconds."""
+    """Every training sleeps for a time between `least` and `most` seconds. The data set, which all
+    of them wait for, takes none."""
 
     least: float
     most: float
@@ -257,19 +258,20 @@ class SleepPlanner:
         return []
 
     def stage(self, attempt: Attempt) -> JobOrder:
-        seconds = self._random.uniform(self.least, self.most)
+        trains = attempt.cell.step.verb == "train"
+        seconds = self._random.uniform(self.least, self.most) if trains else 0.0
         self.slept += seconds
         return JobOrder(SleepJob(attempt.cell.key, seconds), {})
 
 
 def sleeping(place: Path, name: str, cells: int) -> tuple[list[Step], Work]:
-    """So many trainings on one data set, in a new project."""
+    """A data set and so many trainings on it, in a new project."""
     path = place / f"{name}.toml"
     path.write_text(HEAD + ONE)
     recipe: Recipe = load_recipe(path)
     data, first = make_plan(recipe)
     steps = [data]
-    for number in range(cells - 1):
+    for number in range(cells):
         settings = first.settings.model_copy(update={"seed": number})
         steps.append(replace(first, name=f"t{number}", settings=settings))
     dispatch.ON_HEAD = frozenset()
@@ -297,6 +299,7 @@ class Together:
             for news in self._fleet.receive(seconds):
                 self._joined.append(news)
                 self._left -= isinstance(news, Joined)
+            time.sleep(0.05)  # what joins needs the processors
             if not self._left:
                 self._warm_up()
                 self.began, self.processor = time.monotonic(), time.process_time()
