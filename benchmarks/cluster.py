@@ -244,7 +244,8 @@ def result(id: str) -> JobResult:
 
 @dataclass
 class SleepPlanner:
-    """Every stage sleeps for a time between `least` and `most` seconds."""
+    """Every training sleeps for a time between `least` and `most` seconds. The data set, which all
+    of them wait for, takes none."""
 
     least: float
     most: float
@@ -257,19 +258,20 @@ class SleepPlanner:
         return []
 
     def stage(self, attempt: Attempt) -> JobOrder:
-        seconds = self._random.uniform(self.least, self.most)
+        trains = attempt.cell.step.verb == "train"
+        seconds = self._random.uniform(self.least, self.most) if trains else 0.0
         self.slept += seconds
         return JobOrder(SleepJob(attempt.cell.key, seconds), {})
 
 
 def sleeping(place: Path, name: str, cells: int) -> tuple[list[Step], Work]:
-    """So many trainings on one data set, in a new project."""
+    """A data set and so many trainings on it, in a new project."""
     path = place / f"{name}.toml"
     path.write_text(HEAD + ONE)
     recipe: Recipe = load_recipe(path)
     data, first = make_plan(recipe)
     steps = [data]
-    for number in range(cells - 1):
+    for number in range(cells):
         settings = first.settings.model_copy(update={"seed": number})
         steps.append(replace(first, name=f"t{number}", settings=settings))
     dispatch.ON_HEAD = frozenset()
@@ -283,11 +285,11 @@ def _no_base() -> Any:
 
 class Together:
     """A fleet whose workers are told of when all of them joined and did a job of no work, so that
-    they have loaded what they need; `began` is when."""
+    they have loaded what they need; `began` and `processor` are the clocks then."""
 
     def __init__(self, fleet: Any, workers: int) -> None:
         self._fleet, self._left, self._joined = fleet, workers, list[News]()
-        self.began = 0.0
+        self.began = self.processor = 0.0
 
     def send(self, worker: str, job: WorkerJob, sources: Mapping[str, Path]) -> None:
         self._fleet.send(worker, job, sources)
@@ -297,9 +299,10 @@ class Together:
             for news in self._fleet.receive(seconds):
                 self._joined.append(news)
                 self._left -= isinstance(news, Joined)
+            time.sleep(0.05)  # what joins needs the processors
             if not self._left:
                 self._warm_up()
-                self.began = time.monotonic()
+                self.began, self.processor = time.monotonic(), time.process_time()
                 return self._joined
         found: list[News] = self._fleet.receive(seconds)
         return found
@@ -313,11 +316,18 @@ class Together:
             left -= sum(isinstance(news, Ended) for news in self._fleet.receive(1.0))
 
 
-def on_ray(
-    place: Path, name: str, workers: int, cells: int, planner: SleepPlanner
-) -> tuple[float, float]:
-    """Seconds that sleeping cells take on workers of this machine, and those of them in which the
-    driver waited."""
+@dataclass(frozen=True)
+class Took:
+    """Seconds of a run from when all workers joined: the whole, those in which the driver waited
+    for workers, and processor time of the driver's process, Ray's threads included."""
+
+    whole: float
+    waited: float
+    processor: float
+
+
+def on_ray(place: Path, name: str, workers: int, cells: int, planner: SleepPlanner) -> Took:
+    """Run sleeping cells on workers of this machine."""
     import ray
 
     steps, work = sleeping(place, name, cells)
@@ -329,7 +339,8 @@ def on_ray(
         try:
             return real(*given, **named)
         finally:
-            waited[0] += time.monotonic() - began
+            if together.began:
+                waited[0] += time.monotonic() - began
 
     with Head(workers) as address, connected(address):
         from onmodel.engine.cluster.fleet import RayFleet
@@ -339,15 +350,12 @@ def on_ray(
         ray.wait = timed
         try:
             with work.project.writing():
-                began = time.monotonic()
                 run_steps(steps, work, Dispatcher(work, together, planner))
-                ended = time.monotonic()
+                ended, processor = time.monotonic(), time.process_time()
         finally:
             ray.wait = real
             fleet.close()
-    before = together.began - began
-    print(f"{name}: {workers} workers began in {before:.0f} s", flush=True)
-    return ended - together.began, max(0.0, waited[0] - before)
+    return Took(ended - together.began, waited[0], processor - together.processor)
 
 
 @dataclass
@@ -368,19 +376,19 @@ class Head:
         self.cluster.shutdown()
 
 
-def driver_seconds(place: Path, cells: int) -> float:
-    """The driver's time for a cell of no work, apart from waiting for workers."""
-    seconds, waited = on_ray(place, "driver", 2, cells, SleepPlanner(0.0, 0.0))
-    print(
-        f"driver: {cells} cells in {seconds:.1f} s, of which it waited {waited:.1f} s", flush=True
-    )
-    return (seconds - waited) / cells
+def driver_seconds(place: Path, cells: int) -> tuple[float, float]:
+    """The driver's time for a cell of no work, apart from waiting for workers, and the processor's
+    time in it."""
+    took = on_ray(place, "driver", 2, cells, SleepPlanner(0.0, 0.0))
+    said = f"{cells} cells in {took.whole:.1f} s, of which it waited {took.waited:.1f} s"
+    print(f"driver: {said}", flush=True)
+    return (took.whole - took.waited) / cells, took.processor / cells
 
 
 def busy_share(place: Path, workers: int, seconds: float) -> float:
     """Which share of their time workers sleep, over three rounds of cells."""
     planner = SleepPlanner(seconds, seconds)
-    took, _ = on_ray(place, "busy", workers, 3 * workers, planner)
+    took = on_ray(place, "busy", workers, 3 * workers, planner).whole
     print(f"busy: {3 * workers} cells of {seconds:g} s in {took:.1f} s", flush=True)
     return planner.slept / (workers * took)
 

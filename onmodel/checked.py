@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from onmodel.hashing import append_json_lines, files_of, hash_json, sha256_file, write_atomic
+from onmodel.hashing import append_json_lines, files_of, hash_json, sha256_file, write_cached
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ def read_table(path: Path) -> dict[str, Checked]:
 
 
 def write_table(path: Path, files: Mapping[str, Checked]) -> None:
-    """Write the whole table."""
-    write_atomic(path, "".join(json.dumps(row) + "\n" for row in _rows(files)).encode())
+    """Write the whole table. It can be made again, so this does not wait for the disk."""
+    write_cached(path, "".join(json.dumps(row) + "\n" for row in _rows(files)).encode())
 
 
 def append_table(path: Path, files: Mapping[str, Checked]) -> None:

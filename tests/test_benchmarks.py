@@ -1,9 +1,10 @@
-"""The benchmarks of training and evaluation still run: every contender does its work, at a size
-that costs nothing."""
+"""The benchmarks of training, evaluation and the cluster still run: every contender does its work,
+at a size that costs nothing."""
 
 import importlib.util
 import io
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from onmodel.engine.cluster import dispatch
 from onmodel.engine.plan import TOON_RATES, make_plan
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.halving import RUNGS, candidates, most_looks
@@ -226,3 +228,26 @@ def test_planted_repeats_are_counted() -> None:
     assert hashed["recall"]["exact"] == hashed["recall"]["near"] == 1.0
     assert hashed["recall"]["flip"] == hashed["recall"]["crop"] == 0.0
     assert ours["pairs"] >= 10 and min(ours["seconds"], hashed["seconds"]) > 0
+
+
+def test_the_cluster_benchmark_ends_with_a_line_of_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray and the matrix are left out; cells that sleep run in the simulation."""
+    cluster = load("cluster")
+    took = cluster.Took(whole=5.0, waited=1.0, processor=2.0)
+
+    def on_ray(place: Path, name: str, workers: int, cells: int, planner: Any) -> Any:
+        planner.slept = 3.0
+        return took
+
+    monkeypatch.setattr(cluster, "on_ray", on_ray)
+    monkeypatch.setattr(cluster, "matrix", lambda place, rows: {"cells": rows})
+    monkeypatch.setattr(dispatch, "ON_HEAD", dispatch.ON_HEAD)  # the benchmark changes it
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(sys, "argv", ["cluster.py", "--cells", "8", "--sleeping", "1"])
+    cluster.main()
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["driver_ms_per_cell"] == 10.0 and found["driver_cpu_ms_per_cell"] == 5.0
+    assert found["busy_1"] == 0.6
+    assert found["simulated_1"] > 0.95 > found["simulated_64"]

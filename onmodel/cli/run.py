@@ -64,6 +64,9 @@ class EngineChoice(CommandSettings):
             from onmodel.engine.cluster.engine import check_ray
 
             check_ray()
+            if self.address is not None and not self.address.strip():
+                remedy = "is empty; name the cluster (auto, host:port), or leave the option out"
+                raise InputError("--address", repr(self.address), remedy)
             if "WORLD_SIZE" in os.environ:
                 remedy = "runs each training in one process; leave out the launcher, or the engine"
                 raise InputError("--engine", "ray", remedy)

@@ -140,6 +140,10 @@ BUSY_SECONDS = 5.0  # that a query waits for another program's lock
 class Ledger:
     """The project's SQLite file, in WAL mode so that readers never wait for the writer.
 
+    Results and steps are on the disk when the method returns. The start of a stage and the queue
+    are written without waiting for the disk: a killed process loses none of them, a power cut may
+    lose those after the last result.
+
     Where the file or its folder cannot be written, it is opened for reading only. Every method
     raises StateError for a damaged file, BusyError when another program locks it for long,
     SpaceError when the disk is full.
@@ -168,7 +172,7 @@ class Ledger:
 
     def start(self, run: RunStart, environment: Mapping[str, str], now: str) -> int:
         """Record that a stage begins; returns the run's id. `now` is UTC in ISO 8601."""
-        with self._writing():
+        with self._writing(wait=False):
             cursor = self._db.execute(
                 "INSERT INTO runs (key, recipe, stage, verb, settings, inputs, base, environment,"
                 " started, process) VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -213,7 +217,7 @@ class Ledger:
         queue."""
         process = str(ProcessName.own())
         ids: dict[str, int | None] = {}
-        with self._writing():
+        with self._writing(wait=False):
             self._db.execute("BEGIN IMMEDIATE")
             for stage, verb in stages.items():
                 cursor = self._db.execute(
@@ -223,7 +227,7 @@ class Ledger:
                 ids[stage] = cursor.lastrowid
 
         def leave(*names: str) -> None:
-            with self._writing():
+            with self._writing(wait=False):
                 rows = [(ids.pop(name),) for name in names]
                 self._db.executemany("UPDATE queue SET waits = 0 WHERE id = ?", rows)
 
@@ -362,10 +366,18 @@ class Ledger:
             raise _damaged(self.path, error) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Commit at the end, or roll back."""
-        with _faults(self.path), self._db:
-            yield
+    def _writing(self, wait: bool = True) -> Iterator[None]:
+        """Commit at the end, or roll back. `wait` for the disk, which then also has all that was
+        committed before (https://www.sqlite.org/pragma.html#pragma_synchronous)."""
+        with _faults(self.path):
+            if not wait:
+                self._db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with self._db:
+                    yield
+            finally:
+                if not wait:
+                    self._db.execute("PRAGMA synchronous = FULL")
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from onmodel.cli.run import EngineChoice
 from onmodel.engine import local
 from onmodel.engine.cluster import engine
 from onmodel.engine.cluster.dispatch import Dispatcher
@@ -212,6 +213,22 @@ def test_without_the_token_there_is_no_connection(address: str, tmp_path: Path) 
     refused = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "no authentication token was found" in refused.stderr.splitlines()[-1]
+
+
+def test_a_base_that_is_not_sent_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = '[recipe]\nbase = { family = "anima", comfyui = "." }'
+    (tmp_path / "recipe.toml").write_text(HEAD.replace("[recipe]", base))
+    monkeypatch.setattr(engine, "connected", lambda address: pytest.fail("connected"))
+    project = Project(tmp_path / "project")
+    with pytest.raises(InputError, match=r"base\.comfyui: .* — is not sent to other machines"):
+        engine.run(load_recipe(tmp_path / "recipe.toml"), project, Recorded())
+
+
+def test_an_empty_address_is_refused() -> None:
+    with pytest.raises(InputError, match=r"--address: '' — is empty"):
+        EngineChoice(engine="ray", address="").check()
 
 
 def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Files by their hash, and what a worker is sent."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from onmodel.engine.cluster.jobs import (
 from onmodel.engine.cluster.planner import hashed
 from onmodel.engine.cluster.reports import Replay, Report, Reporter, labelled
 from onmodel.engine.cluster.store import Store
+from onmodel.engine.cluster.worker import remove_old
 from onmodel.errors import InputError, StateError
 from onmodel.events import TaskAdvanced, TaskEnded, TaskStarted
 from onmodel.families.registry import base_sha256, parse_base
@@ -43,6 +45,35 @@ def test_a_file_that_arrives_damaged_is_not_kept(tmp_path: Path) -> None:
         store.add(name, [b"wh", b"ale"])
     assert not store.has(name)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_store_leaves_what_another_worker_writes_now(tmp_path: Path) -> None:
+    """Workers of a machine share the folder."""
+    one, other, name = Store(tmp_path, 0), Store(tmp_path, 1000), sha256_bytes(b"whole")
+
+    def pieces() -> Iterator[bytes]:
+        yield b"wh"
+        one.trim()
+        yield b"ole"
+
+    other.add(name, pieces())
+    assert other.has(name)
+
+
+def test_what_killed_workers_left_is_removed_in_time(tmp_path: Path) -> None:
+    old, new = (
+        tmp_path / "files" / "ab" / ".onmodel-old",
+        tmp_path / "files" / "ab" / ".onmodel-new",
+    )
+    locks = [tmp_path / "scratch" / name for name in ("old.lock", "new.lock")]
+    for path in (old, new, *locks):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for path in (old, locks[0]):
+        os.utime(path, (0, 0))
+    Store(tmp_path, 1000).trim()
+    remove_old(tmp_path / "scratch")
+    assert [path.exists() for path in (old, new, *locks)] == [False, True, False, True]
 
 
 def test_a_job_has_names_in_place_of_paths(tmp_path: Path) -> None:

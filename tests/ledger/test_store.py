@@ -199,6 +199,20 @@ def test_stages_wait_until_their_turn_or_the_end(tmp_path: Path) -> None:
     assert ledger.runs() == []
 
 
+def test_a_result_waits_for_the_disk_and_a_start_does_not(tmp_path: Path) -> None:
+    ledger, said = Ledger(tmp_path / "onmodel.db"), list[str]()
+    ledger._db.set_trace_callback(said.append)
+    run = start(ledger, "k")
+    ledger.finish(run, "run", "h", 1.0, NOW)
+    levels = [line.rpartition(" ")[2] if "synchronous" in line else line[:6] for line in said]
+    assert [one for one in levels if one not in ("BEGIN", "BEGIN ", "COMMIT")] == [
+        "NORMAL",
+        "INSERT",
+        "FULL",
+        "UPDATE",
+    ]
+
+
 def test_messages_of_a_run_are_read_back_as_they_were_told(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "onmodel.db")
     run = start(ledger, "k")

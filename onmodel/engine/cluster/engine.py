@@ -29,6 +29,13 @@ def check_ray() -> None:
         raise InputError("--engine", "ray", "is not installed; pip install 'onmodel[cluster]'")
 
 
+def check_base(recipe: Recipe) -> None:
+    """Raise InputError for a base that is not sent to other machines."""
+    if (place := parse_base(recipe.base).comfyui) is not None:
+        remedy = "is not sent to other machines; name its single files, or a diffusers folder"
+        raise InputError("base.comfyui", place, remedy)
+
+
 def run(
     recipe: Recipe,
     project: Project,
@@ -47,6 +54,7 @@ def run(
     made, the first error of a cell.
     """
     check_ray()
+    check_base(recipe)
     steps = wanted_steps(recipe, until)
     family, base_sha256 = base_of(recipe, events)
     use_threads(recipe.threads)  # a picture's key names them

@@ -18,7 +18,6 @@ from onmodel.engine.cluster.jobs import (
 from onmodel.engine.plan import Step
 from onmodel.engine.project import table_of
 from onmodel.engine.running import Attempt, Work
-from onmodel.errors import InputError
 from onmodel.families.registry import parse_base
 from onmodel.hashing import file_hashes, hash_json, sha256_file
 from onmodel.records import Artifact
@@ -35,15 +34,13 @@ class JobPlanner:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._requested: dict[str, Sequence[PictureOrder]] = {}  # by the key of an open cell
 
     @cached_property
     def _base(self) -> tuple[SentBase, dict[str, Path]]:
         """The base, and its files by hash. Bases of the package and of the hub are not sent."""
         recipe = self._work.recipe
         settings = parse_base(recipe.base)
-        if settings.comfyui is not None:
-            remedy = "is not sent to other machines; name its single files, or a diffusers folder"
-            raise InputError("base.comfyui", settings.comfyui, remedy)
         sources: dict[str, Path] = {}
         files: dict[str, str] = {}
         if isinstance(recipe.base, Mapping):
@@ -54,7 +51,8 @@ class JobPlanner:
     def drawings(self, attempt: Attempt, workers: int) -> list[JobOrder]:
         base, base_sources = self._base
         orders = []
-        for drawing in self._drawings(attempt):
+        requested = self._requested[attempt.cell.key] = self._drawings(attempt)
+        for drawing in requested:
             batches = drawing.lacking(self._work.base_sha256, self._work.project.pictures)
             size = min(MOST_BATCHES, max(1, ceil(len(batches) / (SHARE * workers))))
             for start in range(0, len(batches), size):
@@ -79,8 +77,9 @@ class JobPlanner:
         settings, paths = without_folders(cell.step.settings)
         settings_files, there = hashed(paths)
         sources |= there
-        pictures = {path.name: sha256_file(path) for path in self._cached(attempt)}
+        pictures = {}
         for path in self._cached(attempt):
+            pictures[path.name] = sha256_file(path)
             sources[pictures[path.name]] = path
         step = Step(cell.step.name, cell.step.verb, cell.step.makes, settings, Plan(), None)
         job = StageJob(
@@ -108,9 +107,10 @@ class JobPlanner:
         return found
 
     def _cached(self, attempt: Attempt) -> Iterable[Path]:
-        """The pictures of the cache that the stage will request."""
+        """The pictures of the cache that the stage will request. Of every cell, `drawings` comes
+        first."""
         folder, base = self._work.project.pictures, self._work.base_sha256
-        for drawing in self._drawings(attempt):
+        for drawing in self._requested.pop(attempt.cell.key):
             paths = picture_paths(base, drawing.requests, drawing.sampling, folder)
             yield from (path for path in paths if path.is_file())
 

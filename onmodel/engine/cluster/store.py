@@ -3,14 +3,17 @@ longest ago is removed when the folder is full. The workers of a machine share t
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from onmodel.errors import StateError
-from onmodel.hashing import atomic_file, sweep
+from onmodel.hashing import TEMPORARY_PREFIX, atomic_file
 from onmodel.stages.base import keep_file
+
+OLD = 3600.0  # seconds after the last write until a temporary is one of a killed worker
 
 
 class Store:
@@ -44,14 +47,16 @@ class Store:
         return True
 
     def trim(self) -> None:
-        """Remove the files that were used longest ago, until the rest is small enough."""
+        """Remove the files that were used longest ago, until the rest is small enough, and old
+        temporaries. A newer one may be what another worker writes now."""
         found = []
-        for shard in self._folder.glob("*"):
-            sweep(shard)
-            for path in shard.iterdir():
-                with suppress(FileNotFoundError):
-                    facts = path.stat()
+        for path in self._folder.glob("*/*"):
+            with suppress(FileNotFoundError):
+                facts = path.stat()
+                if not path.name.startswith(TEMPORARY_PREFIX):
                     found.append((facts.st_mtime_ns, facts.st_size, path))
+                elif time.time() - facts.st_mtime > OLD:
+                    path.unlink()
         left = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
             if left <= self._most:

@@ -28,7 +28,7 @@ from onmodel.version import __version__
 FOLDER = "ONMODEL_WORKER_FOLDER"  # environment variable of a worker's machine
 PIECE = 64 * 2**20  # bytes of a file in one Ray object
 MOST = 200 * 2**30  # bytes of files that a machine keeps, at most half of what is free
-OLD = 14 * 24 * 3600.0  # seconds after which a scratch folder is removed
+OLD = 14 * 24 * 3600.0  # seconds after which a scratch folder or its lock is removed
 
 Parcel = list[Any]  # a file as references to its pieces
 
@@ -78,7 +78,7 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         most = min(MOST, shutil.disk_usage(folder).free // 2)
         self._place, self._share = Workplace(folder, most), share
-        _remove_old(folder / "scratch")
+        remove_old(folder / "scratch")
         self._place.store.trim()
 
     def facts(self) -> WorkerFacts:
@@ -144,9 +144,15 @@ def _failure(error: Exception) -> Failure:
     return Failure(line, code, log=without_secrets(log))
 
 
-def _remove_old(folder: Path) -> None:
-    """Remove the scratch folders of jobs that were never finished here."""
+def remove_old(folder: Path) -> None:
+    """Remove the scratch folders of jobs that were never finished here, and the locks of all that
+    were not begun for long. Other workers of the machine may do the same."""
     now = time.time()
     for path in folder.glob("*"):
-        if path.is_dir() and now - path.stat().st_mtime > OLD:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            if now - path.stat().st_mtime <= OLD:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix == ".lock":
+                path.unlink()
