@@ -48,9 +48,7 @@ def build(settings: Settings) -> None:
     encode_pool(settings, folder(settings), lambda images: (_encode(flat, images) - mean) / std)
 
 
-def encode_pool(
-    settings: Settings, folder: Path, encode: Callable[[np.ndarray], Tensor]
-) -> None:
+def encode_pool(settings: Settings, folder: Path, encode: Callable[[np.ndarray], Tensor]) -> None:
     """Write the normalised latents that `encode` makes of uint8 pictures [N,H,W,3] for every chunk
     that `folder` lacks."""
     pool = settings.work / "pool"

@@ -9,16 +9,10 @@ import torch
 from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
 
 from onmodel.families.anima.family import Anima
-from onmodel.families.anima.parts import (
-    CLASSES,
-    LazyPart,
-    Parts,
-    PartSource,
-    folder_source,
-    load_tokenizer,
-)
+from onmodel.families.anima.parts import CLASSES, Parts, folder_source, load_tokenizer
 from onmodel.families.anima.single_file import export_single_files, single_source
 from onmodel.families.anima.spec import make_spec
+from onmodel.families.parts import LazyPart, PartSource
 from onmodel.families.protocol import FamilySpec, Place
 
 __all__ = ["empty_pipeline", "export_single_files", "load", "source", "tokenizer"]

@@ -14,10 +14,11 @@ from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima, AnimaDenoiser
 from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.load import source
-from onmodel.families.anima.parts import CLASSES, PartSource, check, empty
+from onmodel.families.anima.parts import CLASSES, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
 from onmodel.families.anima.text import AnimaText
 from onmodel.families.counting import counting
+from onmodel.families.parts import PartSource, check
 from onmodel.families.protocol import Family, FamilySpec, Place, Text
 
 

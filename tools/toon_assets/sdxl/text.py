@@ -28,7 +28,8 @@ CHUNK = 77  # tokens with the first and the last mark, as CLIP's
 START, END = "<|startoftext|>", "<|endoftext|>"
 # What CLIP's tokenizer cuts a text into before it looks for pairs.
 WORDS = (
-    r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
+    r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
 
 

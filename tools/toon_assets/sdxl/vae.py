@@ -60,7 +60,6 @@ def joint_loss(vae: AutoencoderKL, x: Tensor, noise: Tensor) -> tuple[Tensor, Te
     return reconstruction(y, x) + KL_WEIGHT * kl, (y.detach() - x).square().mean()
 
 
-
 @torch.no_grad()
 def evaluate(vae: AutoencoderKL, images_nhwc: np.ndarray) -> float:
     """PSNR of posterior-mode reconstruction."""
