@@ -39,21 +39,29 @@ _PACKED = (
 @dataclass(frozen=True)
 class Tensors:
     """The tensors under one prefix of a file, or of a folder's files: `places` maps a name without
-    the prefix to its place. `words` are the first file's."""
+    the prefix to its place. `words` are the first file's. `turned` names matrices that a class has
+    the other way round."""
 
     path: Path
     field: str
     places: Mapping[str, Stored]
     words: Mapping[str, str]
+    turned: frozenset[str] = frozenset()
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: stored.shape for name, stored in self.places.items()}
+        """As the class has them."""
+        return {
+            name: stored.shape[::-1] if name in self.turned else stored.shape
+            for name, stored in self.places.items()
+        }
 
     def read(self, name: str) -> Tensor:
         """A tensor as numbers. 8-bit floats are multiplied by their scale, where the file has one:
         ComfyUI writes it as `scale_weight` or `weight_scale` beside the weight."""
         tensor = self.places[name].read()
+        if name in self.turned:
+            tensor = tensor.t().contiguous()
         if self.places[name].dtype not in _FP8:
             return tensor
         stem = name.removesuffix("weight")
@@ -175,11 +183,12 @@ def check(source: PartSource) -> Any:
             " the file again"
         )
         raise InputError(tensors.field, tensors.path, what)
+    shapes = tensors.shapes
     for name, shape in wanted.items():
         stored = tensors.places[name]
-        if stored.shape != shape:
+        if shapes[name] != shape:
             raise InputError(
-                tensors.field, tensors.path, f"{role}: {name} is {stored.shape}, not {shape}"
+                tensors.field, tensors.path, f"{role}: {name} is {shapes[name]}, not {shape}"
             )
         if 0 in shape:
             raise InputError(
@@ -284,13 +293,13 @@ class LazyPart:
         return stamps
 
 
-def read_config(folder: Path, field: str) -> Config:
-    """A component's `config.json`."""
-    config = read_json_of_others(folder / "config.json", field)
+def read_config(folder: Path, field: str, name: str = "config.json") -> Config:
+    """A component's config."""
+    config = read_json_of_others(folder / name, field)
     if not isinstance(config, dict):
         raise InputError(
             field,
-            folder / "config.json",
+            folder / name,
             "is not a table; copy it from the base's diffusers repository",
         )
     return config
