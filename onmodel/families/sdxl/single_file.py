@@ -82,9 +82,9 @@ def _named_as_class(role: str, config: Config, own: Tensors) -> Tensors:
 
 def _in_class(name: str, stored: Stored, shape: tuple[int, ...]) -> Stored:
     """Where the tensor of a class lies in that of a file."""
-    if match := re.search(r"\.self_attn\.([qkv])_proj\.(weight|bias)$", name):
-        if stored.shape[0] == 3 * shape[0]:
-            return stored.rows("qkv".index(match[1]) * shape[0], shape[0])
+    match = re.search(r"\.self_attn\.([qkv])_proj\.(weight|bias)$", name)
+    if match and stored.shape[0] == 3 * shape[0]:
+        return stored.rows("qkv".index(match[1]) * shape[0], shape[0])
     if stored.shape == (*shape, 1, 1):
         return Stored(stored.dtype, shape, stored.path, stored.start, stored.end)
     return stored
