@@ -12,14 +12,20 @@ from onmodel.hashing import sha256_bytes
 
 
 def encode_captions(
-    family: Family, captions: Collection[str], folder: Path, events: Events
+    family: Family,
+    captions: Collection[str],
+    folder: Path,
+    events: Events,
+    trained: Collection[str] = (),
 ) -> dict[str, Text]:
     """The text of every caption, on the CPU. `folder` keeps the tensors of each as
-    `<hash of the caption>.<name>`. What lies there of another base is encoded anew.
+    `<hash of the caption>.<name>`. What lies there of another base, or where other components are
+    `trained`, is encoded anew.
     """
+    facts = {"base": family.sha256, "trained": sorted(trained)}
     keys = {sha256_bytes(caption.encode()): caption for caption in sorted(captions)}
     sealed = map_sealed(folder, "texts")
-    if sealed is not None and sealed[1] == {"base": family.sha256}:
+    if sealed is not None and sealed[1] == facts:
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in sealed[0].items():
             key, _, part = name.partition(".")
@@ -32,5 +38,5 @@ def encode_captions(
             (text,) = family.encode_text([caption])
             tensors |= {f"{key}.{part}": one for part, one in text.to("cpu").tensors().items()}
             task.advance()
-    write_sealed(folder, "texts", tensors, {"base": family.sha256})
-    return encode_captions(family, captions, folder, events)  # mapped
+    write_sealed(folder, "texts", tensors, facts)
+    return encode_captions(family, captions, folder, events, trained)  # mapped

@@ -205,14 +205,15 @@ class _Forecaster:
         peaks = self._peaks[key]
         modes = planned_modes(peaks, settings, machine.device, machine.room)
         run = {"run state": run_bytes(outline.spec, settings)}
-        room = machine.room - self._phase("train", modes, run).bytes
+        kept = run | {name.replace("_", " "): size for name, size in peaks.text.items()}
+        room = machine.room - self._phase("train", modes, kept).bytes
         if not modes.checkpointing and settings.gradient_checkpointing == "auto":
             wanted = peaks.step(False).activations > SHARE * room
             modes = replace(modes, checkpointing=wanted)
         step = peaks.step(modes.checkpointing)
         tiles = modes.vae_tiles
         encoded = outline.encoding_bytes(side, side, machine.dtype, tiles)
-        attached = run | {"LoRA copies": peaks.copies(modes)}
+        attached = kept | {"LoRA copies": peaks.copies(modes)}
         heap = min(int(_STEP_HEAP * step.activations), _MOST_STEP_HEAP)
         phases = [
             self._phase("encode pictures", modes, run, encoded, _coded_heap(encoded)),

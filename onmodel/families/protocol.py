@@ -6,7 +6,7 @@ behind `Family`.
 
 from __future__ import annotations  # the facts are read without torch; only the calls need it
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -139,7 +139,7 @@ class FamilySpec:
     `title` is how people call it, `architecture` the modelspec word for it; `prediction` is what
     the network predicts; `presets` name the endings of the layers that a LoRA usually adapts.
     `linears` are the backbone's layers, which are trained; `text_linears` those of the parts that
-    encode text, which other tools' LoRA files may change too, as they may the weights of `norms`.
+    encode text, which may be trained too; other tools' LoRA files may also change `norms`.
     """
 
     name: str
@@ -383,8 +383,12 @@ class Family(Protocol):
         ...
 
     def component(self, name: str | None) -> nn.Module:
-        """The module of a component whose layers a LoRA may change, as `Linear.component` names
-        it."""
+        """The module of a component whose layers a LoRA may change (`Linear.component`)."""
+        ...
+
+    def training_text(self, components: Collection[str]) -> AbstractContextManager[None]:
+        """Within the context these components are trained: a text is encoded as far as the frozen
+        ones in front of them go, and `denoise` and `sampling` compute the rest, with gradients."""
         ...
 
     def changed(self, linears: Sequence[Linear]) -> AbstractContextManager[Mapping[str, Tensor]]:
@@ -481,13 +485,13 @@ class Outline(Protocol):
         """Peak bytes of decoding a batch of latents, without weights. Sides in pixels."""
         ...
 
-    def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
-        """A base with a backbone of so many blocks, uninitialised, and nothing else. Made for
+    def shadow(self, blocks: int, dtype: torch.dtype, components: Collection[str] = ()) -> Family:
+        """A base with a backbone of so many blocks and these `components`, uninitialised. Made for
         FakeTensorMode, where weights take no memory."""
         ...
 
-    def text(self, tokens: int, dtype: torch.dtype) -> Text:
-        """The text of a caption of so many tokens, uninitialised."""
+    def text(self, tokens: int, dtype: torch.dtype, trained: Collection[str] = ()) -> Text:
+        """The text of a caption of so many tokens where these components are trained."""
         ...
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:

@@ -18,6 +18,7 @@ from onmodel.weights import PAYLOAD_KEY
 
 SCHEMA = "1"
 RECIPE_KEY = "onmodel.recipe"
+TEXT_KEY = "onmodel.trained_text"  # the components that encode text and were trained, by commas
 DIGEST_KEY = "modelspec.hash_sha256"  # 0x and the same hash as PAYLOAD_KEY's
 HISTORY_KEYS = ("onmodel.schema", "onmodel.dataset_root", "onmodel.lineage_sha256", RECIPE_KEY)
 LIMIT = 64 * 1024  # bytes; sites that show LoRA files cut longer headers

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from onmodel.errors import InputError
+from onmodel.lora.layouts import written_stem
 from onmodel.weights import Entry, Payload, encode, finite
 
 # The matrices whose first side is the rank that alpha is divided by; the last that a layer has.
@@ -105,7 +106,7 @@ def lokr_payload(
     entries: dict[str, Entry] = {}
     for name, parts in layers.items():
         rank, alpha = rank_alphas[name]
-        stem = f"lora_unet_{name.replace('.', '_')}"
+        stem = written_stem(name, "kohya")
         for role, matrix in parts.items():
             scaled = (
                 matrix * np.float32(alpha / rank) if role in ("lokr_w2", "lokr_w2_b") else matrix

@@ -6,7 +6,7 @@ alpha/r · up @ down.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -221,10 +221,18 @@ def changes_text(lora: Lora, spec: FamilySpec) -> bool:
     return any(row.name in lora.layers for row in spec.text_linears)
 
 
-def check_backbone_alone(lora: Lora, spec: FamilySpec, field: str, name: str, why: str) -> None:
-    """Raise InputError when a LoRA called `name` changes text layers or norms too; `why` says in
-    words why it must not."""
-    rows = [row for row in spec.text_linears + spec.norms if row.name in lora.layers]
+def check_backbone_alone(
+    lora: Lora,
+    spec: FamilySpec,
+    field: str,
+    name: str,
+    why: str,
+    allowed: Collection[str] = (),
+) -> None:
+    """Raise InputError when a LoRA called `name` changes text layers or norms too, but for layers
+    of the `allowed` components; `why` says in words why it must not."""
+    text = tuple(row for row in spec.text_linears if row.component not in allowed)
+    rows = [row for row in text + spec.norms if row.name in lora.layers]
     if not rows:
         return
     parts = dict.fromkeys("diff" if row in spec.norms else str(row.component) for row in rows)

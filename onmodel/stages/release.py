@@ -312,7 +312,12 @@ def _freeze(
     kept = {key: value for key, value in lora.metadata.items() if key.startswith("ss_")}
     kept |= {
         key: lora.metadata.get(key, "")
-        for key in ("modelspec.resolution", "ss_resolution", "modelspec.merged_from")
+        for key in (
+            "modelspec.resolution",
+            "ss_resolution",
+            "modelspec.merged_from",
+            header.TEXT_KEY,
+        )
     }
     kept |= {"ss_output_name": settings.file_name, "sshs_model_hash": payload.sha256, **more}
     target = context.out / settings.file_name / f"{settings.file_name}.safetensors"

@@ -39,7 +39,7 @@ from onmodel.stages.base import (
     write_models,
 )
 from onmodel.stages.previews import draw_previews, preview_sampling
-from onmodel.train.networks import make_network, trained_layers
+from onmodel.train.networks import layer_rates, make_network, text_rates, trained_layers
 from onmodel.train.optimizers import check_device, check_optimizer
 from onmodel.train.options import TrainSubset
 from onmodel.weights import payload_sha256
@@ -61,6 +61,8 @@ SHAPES = (
     "alpha",
     "ranks",
     "targets",
+    "train_text_conditioner",
+    "train_text_encoder",
     "lokr_factor",
     "batch",
     "precision",
@@ -221,7 +223,8 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     family = context.family()
     known = {name: _known(inputs.artifact(name).path) for name in settings.datasets}
     modes = training_modes(family, settings, max(settings.sides(known)), context.events)
-    with family.computing(modes):
+    trained = text_rates(family.spec, settings)
+    with family.computing(modes), family.training_text(trained):
         return _run(inputs, settings, context, family, modes)
 
 
@@ -246,7 +249,7 @@ def _run(
         check_text(prompt, f"stages.{context.name}.preview.prompts")
     adapters, parents = _network(inputs, settings, context, family)
     data = _data(inputs, settings, context, family)
-    state = State(context.scratch, adapters, settings)
+    state = State(context.scratch, adapters, settings, layer_rates(family.spec, settings))
     _check_kept(state.history, context.out)
 
     dtype = product_dtype(settings, device.type)
@@ -269,6 +272,7 @@ def _run(
         data.pictures,
         steps_per_epoch * settings.epochs,
     )
+    words[header.TEXT_KEY] = ",".join(text_rates(family.spec, settings))
 
     def keep(epoch: int, step: int) -> str:
         _remove_dropped(state.history, context.out)
@@ -371,7 +375,8 @@ def _data(inputs: Inputs, settings: Settings, context: Context, family: Family) 
     )
     check_heldout(heldout, settings, context.events)
     captions = {caption for example in (*examples, *heldout) for caption in example.captions}
-    texts = encode_captions(family, captions, context.scratch, context.events)
+    trained = text_rates(family.spec, settings)
+    texts = encode_captions(family, captions, context.scratch, context.events, trained)
     if settings.preview is not None:
         family.encode_prompts(
             [*settings.preview.prompts, settings.preview.negative], settings.preview.empty_text
@@ -407,7 +412,9 @@ def _network(
 
     model, chosen = inputs.model(settings.start), inputs.artifact(settings.start)
     found = read_lora(model.path, spec, dora=settings.network == "dora")
-    check_backbone_alone(found, spec, "start", settings.start, "are not trained here")
+    why = "are not trained here (train_text_conditioner, train_text_encoder)"
+    trained = text_rates(spec, settings)
+    check_backbone_alone(found, spec, "start", settings.start, why, trained)
     start = rescale(
         found, {name: settings.rank_alpha(name) for name in found.modules}, context.seed
     ).modules
@@ -417,9 +424,9 @@ def _network(
     if beyond := set(start) - set(rank_alphas):
         note += f"; {len(beyond)} layers beyond {settings.targets} are trained too"
     context.events.note(note)
-    why = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
+    choice = [inputs.lineage(settings.start)] if chosen.kind == "selection" else []
     network = make_network(family, settings, rank_alphas, context.seed, device, start)
-    return network, [header.lineage_of(found.metadata, model.sha256), *why]
+    return network, [header.lineage_of(found.metadata, model.sha256), *choice]
 
 
 def _check_kept(history: "History", out: Path) -> None:

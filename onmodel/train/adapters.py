@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from onmodel.families.held import HeldLinear
-from onmodel.families.protocol import Family, FamilySpec, Linear
+from onmodel.families.protocol import Family, Linear
 from onmodel.lora.tensors import Factors, Lora, lora_payload
 from onmodel.randomness import generator
 from onmodel.weights import Payload
@@ -78,6 +78,14 @@ class Trained(ABC):
                     tensor.shape
                 )  # autograd adds into it, so the flat gradient fills
                 self.parts[name][role] = view
+
+    def span(self, names: Sequence[str]) -> nn.Parameter:
+        """The tensors of layers that follow each other, as one flat view."""
+        views = [view for name in names for view in self.parts[name].values()]
+        first, last = views[0].storage_offset(), views[-1].storage_offset() + views[-1].numel()
+        view = nn.Parameter(self.flat.detach()[first:last])
+        view.grad = self.gradient[first:last]
+        return view
 
     def tensors(self) -> list[nn.Parameter]:
         """The views, for what needs matrices."""
@@ -195,18 +203,17 @@ def uniform(shape: tuple[int, int], seed: int, purpose: str, layer: str) -> Tens
 def attached(family: Family, adapters: Trained, dtype: torch.dtype) -> Iterator[None]:
     """Within the context the base, frozen, computes with the adapters; then its own layers are back
     in place."""
-    family.backbone.requires_grad_(False)
-    places = {linear.name: linear.diffusers for linear in _linears(family.spec, adapters)}
-    originals = {name: family.backbone.get_submodule(place) for name, place in places.items()}
+    rows = [row for row in family.spec.lora_linears if row.name in adapters.parts]
+    models = {name: family.component(name) for name in {None, *(row.component for row in rows)}}
+    for model in models.values():
+        model.requires_grad_(False)
+    originals = {row: models[row.component].get_submodule(row.diffusers) for row in rows}
     try:
-        for name, layer in originals.items():
+        for row, layer in originals.items():
             assert isinstance(layer, nn.Linear)
-            family.backbone.set_submodule(places[name], adapters.wrapped(name, layer, dtype))
+            wrapped = adapters.wrapped(row.name, layer, dtype)
+            models[row.component].set_submodule(row.diffusers, wrapped)
         yield
     finally:
-        for name, layer in originals.items():
-            family.backbone.set_submodule(places[name], layer)
-
-
-def _linears(spec: FamilySpec, adapters: Trained) -> list[Linear]:
-    return [linear for linear in spec.linears if linear.name in adapters.parts]
+        for row, layer in originals.items():
+            models[row.component].set_submodule(row.diffusers, layer)

@@ -1,7 +1,7 @@
 """Gradient checkpointing where activations would not fit: what one picture's forward keeps is
 measured, not guessed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from onmodel.devices import free_memory
 from onmodel.events import Events
 from onmodel.families.protocol import Family
+from onmodel.train.networks import step_components
 from onmodel.train.options import Options
 
 SHARE = 0.7  # of the free memory; the rest is for the backward pass and the optimizer
@@ -31,7 +32,8 @@ def checkpointing(
     wanted = options.gradient_checkpointing
     if wanted == "auto":
         limit = int(SHARE * free_memory(family.device))
-        needed = activation_bytes(family, one_picture, limit // options.batch)
+        components = step_components(family.spec, options)
+        needed = activation_bytes(family, one_picture, limit // options.batch, components)
         wanted = needed is None
         if wanted:
             note = (
@@ -48,11 +50,18 @@ def checkpointing(
             backbone.disable_gradient_checkpointing()
 
 
-def activation_bytes(family: Family, one_picture: Callable[[], Tensor], limit: int) -> int | None:
-    """Bytes that a forward pass keeps for its backward pass, without the base's weights. None when
+def activation_bytes(
+    family: Family,
+    one_picture: Callable[[], Tensor],
+    limit: int,
+    components: Sequence[str] = (),
+) -> int | None:
+    """Bytes that a forward pass keeps for its backward pass, without the weights of the backbone
+    and of other `components` that it computes. None when
     they exceed `limit`: the pass stops there, so that the measurement never exceeds the free
     memory."""
-    weights = (*family.backbone.parameters(), *family.backbone.buffers())
+    models = [family.component(name) for name in (None, *components)]
+    weights = [one for model in models for one in (*model.parameters(), *model.buffers())]
     seen = {tensor.untyped_storage().data_ptr() for tensor in weights}
     kept = 0
 

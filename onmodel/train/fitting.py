@@ -14,6 +14,7 @@ from onmodel.families.modes import Modes, candidates, choose, described
 from onmodel.families.protocol import Family, Outline
 from onmodel.families.registry import outline_of
 from onmodel.train.memory import StepBytes, run_bytes, step_bytes
+from onmodel.train.networks import step_components
 from onmodel.train.options import Options
 from onmodel.train.precision import product_dtype
 
@@ -90,14 +91,16 @@ def _remedies(options: Options) -> str:
     found = ["lower batch or resolution"]
     if options.gradient_checkpointing is False:
         found.insert(0, "leave out gradient_checkpointing")
+    if options.train_text_encoder:
+        found.append("leave out train_text_encoder")
     if options.network == "lora" and options.quantize is None:
         found.append('set quantize = "int8"')
     return ", or ".join(found)
 
 
 class Peaks:
-    """Forecast peaks of a training step by its modes, without the encoders, which are freed:
-    products are taken in `products`, the base has `dtype`."""
+    """Forecast peaks of a training step by its modes, without encoders that are freed: products are
+    taken in `products`, the base has `dtype`."""
 
     def __init__(
         self,
@@ -111,6 +114,9 @@ class Peaks:
         self.blocks = spec.blocks
         self._run = run_bytes(spec, options)
         self.weights = cache(partial(backbone_bytes, outline, dtype))
+        self.text = {
+            name: outline.weight_bytes(name, dtype) for name in step_components(spec, options)
+        }
         self.step = cache(
             lambda checkpointing: step_bytes(outline, options, dtype, products, side, checkpointing)
         )
@@ -123,7 +129,13 @@ class Peaks:
 
     def of(self, modes: Modes) -> int:
         activations: int = self.step(modes.checkpointing).activations
-        return self.weights(modes) + self._run + self.copies(modes) + activations
+        return (
+            self.weights(modes)
+            + sum(self.text.values())
+            + self._run
+            + self.copies(modes)
+            + activations
+        )
 
 
 def quantization_facts(family: Family, options: Options, events: Events) -> dict[str, object]:

@@ -27,6 +27,7 @@ def kohya_words(
     return {
         "ss_output_name": name,
         "ss_learning_rate": repr(options.learning_rate),
+        **_rates(options),
         "ss_optimizer": f"{row.module}.{row.name}",
         "ss_optimizer_args": _json(options.optimizer_args) if options.optimizer_args else "",
         "ss_lr_scheduler": options.schedule,
@@ -44,6 +45,19 @@ def kohya_words(
         "ss_tag_frequency": _json(_tag_frequency(subsets, trained)),
         "ss_datasets": _json(_datasets(subsets, trained)),
         "ss_bucket_info": _json({"buckets": _buckets(trained)}),
+    }
+
+
+def _rates(options: Options) -> dict[str, str]:
+    """The rates of the parts, where what encodes text is trained too. kohya's tools train the text
+    conditioner at the rate of the transformer and have no word for another."""
+    rates = options.text_rates
+    if not rates:
+        return {}
+    encoder = rates.get("text encoder")
+    return {
+        "ss_unet_lr": repr(options.learning_rate),
+        "ss_text_encoder_lr": "" if encoder is None else repr(encoder),
     }
 
 

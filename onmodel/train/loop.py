@@ -320,7 +320,7 @@ def _update(
     norm = clip_gradient(adapters, options.grad_clip)
     rate = options.rate(step.number, training.steps)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["share"]
     state.optimizer.step()
     # Prodigy multiplies the rate by its own estimate d.
     history.rates.append(rate * state.optimizer.param_groups[0].get("d", 1.0))

@@ -14,7 +14,13 @@ import torch
 from onmodel.families.counting import counting
 from onmodel.families.protocol import FamilySpec, Outline
 from onmodel.train.adapters import attached
-from onmodel.train.networks import all_shapes, make_network, trained_layers
+from onmodel.train.networks import (
+    all_shapes,
+    make_network,
+    step_components,
+    text_rates,
+    trained_layers,
+)
 from onmodel.train.objective import denoising_loss
 from onmodel.train.optimizers import state_bytes
 from onmodel.train.options import Options
@@ -51,7 +57,8 @@ def step_bytes(
     `products`.
 
     The step runs on a short backbone where the family can extrapolate from that to the whole one.
-    Where blocks are trained differently, each counts like the largest.
+    Where blocks are trained differently, each counts like the largest. What encodes text and is
+    computed in the step is whole.
     """
 
     @cache
@@ -75,7 +82,7 @@ def _short_step(
 ) -> StepBytes:
     """The step of a transformer of so many blocks."""
     with counting() as alive:
-        family = outline.shadow(blocks, dtype)
+        family = outline.shadow(blocks, dtype, step_components(outline.spec, options))
         spec = family.spec
         backbone: Any = family.backbone
         rank_alphas = _rank_alphas(outline.spec, spec, options)
@@ -87,7 +94,8 @@ def _short_step(
             copies = alive.start() - before
             sides = (side // spec.downscale, side // spec.downscale)
             latents = torch.empty(options.batch, spec.latent_channels, *sides)
-            texts = [outline.text(LONGEST, dtype)] * options.batch
+            trained = text_rates(outline.spec, options)
+            texts = [outline.text(LONGEST, dtype, trained)] * options.batch
             t_b = torch.empty(options.batch)
             with network.low_precision(products):
                 losses = denoising_loss(family, latents, torch.empty_like(latents), t_b, texts)
@@ -101,10 +109,12 @@ def _rank_alphas(
     """Rank and alpha of the layers of a short transformer: the largest of any block."""
     wanted: dict[str, tuple[int, float]] = {}
     rank_alphas = trained_layers(whole, options)
-    for row in whole.linears:
+    for row in whole.lora_linears:
         if row.name in rank_alphas:
             rank_alpha = rank_alphas[row.name]
             wanted[row.in_any_block] = max(rank_alpha, wanted.get(row.in_any_block, rank_alpha))
     return {
-        row.name: wanted[row.in_any_block] for row in short.linears if row.in_any_block in wanted
+        row.name: wanted[row.in_any_block]
+        for row in short.lora_linears
+        if row.in_any_block in wanted
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,14 +23,51 @@ if TYPE_CHECKING:
 RankAlphas = Mapping[str, tuple[int, float]]  # layer → (rank, alpha)
 
 
+def text_rates(spec: FamilySpec, options: Options) -> dict[str, float]:
+    """Component that encodes text → its learning rate, of those that are trained. Raises InputError
+    where the base has none."""
+    found: dict[str, float] = {}
+    for kind, rate in options.text_rates.items():
+        own = [part.name for part in spec.components if part.kind == kind]
+        if not any(row.component in own for row in spec.text_linears):
+            setting = f"train_{kind.replace(' ', '_')}"
+            raise InputError(setting, True, f"{spec.title} has no {kind}; leave it out")
+        found |= dict.fromkeys(own, rate)
+    return found
+
+
+def step_components(spec: FamilySpec, options: Options) -> list[str]:
+    """The components beside the backbone that a training step computes: those that are trained, and
+    the text conditioner, which reads what the text encoder gives."""
+    trained = text_rates(spec, options)
+    return [
+        part.name
+        for part in spec.components
+        if part.name in trained or (trained and part.kind == "text conditioner")
+    ]
+
+
+def layer_rates(spec: FamilySpec, options: Options) -> dict[str, float]:
+    """Layer → its learning rate, of the layers that encode text and are trained."""
+    rates = text_rates(spec, options)
+    rows = [row for row in spec.text_linears if row.component in rates]
+    return {row.name: rates[str(row.component)] for row in rows}
+
+
 def trained_layers(spec: FamilySpec, options: Options) -> dict[str, tuple[int, float]]:
-    """Rank and alpha of every layer that is trained, in the model's order.
+    """Rank and alpha of every layer that is trained, in the model's order. Of what encodes text
+    these are the layers in its blocks, as sd-scripts and diffusion-pipe train them.
 
     Raises InputError for an unknown preset, or a pattern that matches nothing.
     """
+    rates = text_rates(spec, options)
     targets = spec.targets(options.targets)
+    for row in spec.text_linears:
+        if row.component in rates and any(map(str.isdigit, row.diffusers.split("."))):
+            targets.append(row)
     for rule in options.ranks:
-        if not set(spec.matching("ranks.layers", rule.layers)) & set(targets):
+        if not any(fnmatchcase(row.name, rule.layers) for row in targets):
+            spec.matching("ranks.layers", rule.layers)
             raise InputError(
                 "ranks.layers", rule.layers, f"matches no layer of targets = {options.targets!r}"
             )
@@ -54,7 +92,7 @@ def all_shapes(spec: FamilySpec, options: Options) -> dict[str, dict[str, tuple[
     rank_alphas = trained_layers(spec, options)
     return {
         row.name: trained_shapes(row, options, rank_alphas[row.name][0])
-        for row in spec.linears
+        for row in spec.lora_linears
         if row.name in rank_alphas
     }
 
@@ -92,7 +130,7 @@ def make_network(
     """
     from onmodel.train.adapters import Adapters, fresh_factors
 
-    linears = [linear for linear in family.spec.linears if linear.name in rank_alphas]
+    linears = [linear for linear in family.spec.lora_linears if linear.name in rank_alphas]
     if options.network == "lokr":
         from onmodel.train.peft_layers import LokrAdapters
 
@@ -100,7 +138,7 @@ def make_network(
         return LokrAdapters(linears, rank_alphas, options.lokr_factor, seed, device)
     both = {**fresh_factors(linears, rank_alphas, seed), **start}
     factors = {
-        linear.name: both[linear.name] for linear in family.spec.linears if linear.name in both
+        linear.name: both[linear.name] for linear in family.spec.lora_linears if linear.name in both
     }
     if options.network == "dora":
         from onmodel.train.peft_layers import DoraAdapters

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import isfinite, prod
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from onmodel.devices import find_device
@@ -185,15 +187,17 @@ def check_device(options: Options, device: torch.device) -> None:
         )
 
 
-def make_optimizer(options: Options, trained: Trained) -> torch.optim.Optimizer:
-    """The optimizer over a run's trained tensors. Raises InputError for a wrong argument or
-    device."""
+def make_optimizer(
+    options: Options, trained: Trained, rates: Mapping[str, float] = MappingProxyType({})
+) -> torch.optim.Optimizer:
+    """The optimizer over a run's trained tensors; `rates`: layer → learning rate, where it is not
+    `learning_rate`. Raises InputError for a wrong argument or device."""
     row, kind = OPTIMIZERS[options.optimizer], optimizer_class(options)
     check_device(options, trained.flat.device)
     arguments = {**row.defaults, **options.optimizer_args}
     try:
         return kind(
-            [trained.flat] if row.flat else trained.tensors(),
+            _groups(row, options, trained, rates),
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
             **arguments,
@@ -202,6 +206,23 @@ def make_optimizer(options: Options, trained: Trained) -> torch.optim.Optimizer:
         raise InputError(
             "optimizer_args", options.optimizer_args, f"{options.optimizer}: {error}"
         ) from error
+
+
+def _groups(
+    row: OptimizerSpec, options: Options, trained: Trained, rates: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """A parameter group for each run of layers that have the same learning rate, which is `share`
+    times the run's own."""
+    groups: list[dict[str, Any]] = []
+    runs = itertools.groupby(trained.parts, lambda name: rates.get(name, options.learning_rate))
+    for rate, run in runs:
+        names = list(run)
+        views = [view for name in names for view in trained.parts[name].values()]
+        groups.append({"params": views, "share": rate / options.learning_rate})
+        if row.flat:
+            whole = len(names) == len(trained.parts)
+            groups[-1]["params"] = [trained.flat if whole else trained.span(names)]
+    return groups
 
 
 def state_of(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, float]]:

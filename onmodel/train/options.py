@@ -20,6 +20,7 @@ LEAST_PRODIGY_RATE = 0.1  # prodigy multiplies the rate that it estimates by the
 LARGEST_BATCH = 10_000
 MOST_EPOCHS = 1_000_000
 MOST_BLOCKS = 1_000
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=16, le=LONGEST_SIDE, multiple_of=16)]
 
 
@@ -80,6 +81,24 @@ class Options(DataConfig):
     targets: str | list[str] = Field(
         default="attention_mlp",
         description='Trained layers: a preset of the base, or patterns such as ["*.mlp.*"].',
+    )
+    train_text_conditioner: bool = Field(
+        default=False,
+        description=(
+            "Train the text conditioner's blocks too (the LLM adapter). The base's makers advise "
+            "against it."
+        ),
+    )
+    text_conditioner_rate: Rate | None = Field(
+        default=None,
+        description="Rate of the text conditioner. Unset: learning_rate, as in sd-scripts.",
+    )
+    train_text_encoder: bool = Field(
+        default=False, description="Train the text encoder's blocks too."
+    )
+    text_encoder_rate: Rate | None = Field(
+        default=None,
+        description="Rate of the text encoder. Unset: learning_rate, as in sd-scripts.",
     )
     ranks: list[Ranks] = Field(
         default_factory=list,
@@ -204,11 +223,28 @@ class Options(DataConfig):
             raise ValueError('lokr_factor belongs to network = "lokr"')
         if self.network == "lokr" and self.rslora:
             raise ValueError("rslora is for lora and dora")
+        for kind in ("text_conditioner", "text_encoder"):
+            if getattr(self, f"{kind}_rate") is not None and not getattr(self, f"train_{kind}"):
+                raise ValueError(f"{kind}_rate needs train_{kind} = true")
+        if self.optimizer == "prodigy" and set(self.text_rates.values()) - {self.learning_rate}:
+            raise ValueError(
+                "prodigy has one rate for all; leave out text_conditioner_rate, text_encoder_rate"
+            )
         if self.network != "lora" and (self.quantize or self.swap_blocks not in (0, "auto")):
             raise ValueError('quantize and swap_blocks need network = "lora"')
         if self.lokr_factor == 0:
             raise ValueError("lokr_factor is −1 or 1 and more")
         return self
+
+    @property
+    def text_rates(self) -> dict[str, float]:
+        """Kind of component → learning rate, of what encodes text and is trained."""
+        rates = {}
+        if self.train_text_conditioner:
+            rates["text conditioner"] = self.text_conditioner_rate or self.learning_rate
+        if self.train_text_encoder:
+            rates["text encoder"] = self.text_encoder_rate or self.learning_rate
+        return rates
 
     @property
     def memory_bytes(self) -> int | None:

@@ -41,12 +41,14 @@ class DoraAdapters(Trained):
     def __init__(
         self, family: Family, factors: Mapping[str, Factors], device: torch.device
     ) -> None:
-        places = {linear.name: linear.diffusers for linear in family.spec.linears}
+        linears = {linear.name: linear for linear in family.spec.lora_linears}
         parts = {}
         for name, row in factors.items():
             magnitude = row.magnitude
             if magnitude is None:
-                weight = family.backbone.get_submodule(places[name]).weight
+                linear = linears[name]
+                model = family.component(linear.component)
+                weight = model.get_submodule(linear.diffusers).weight
                 assert isinstance(weight, Tensor)
                 magnitude = (weight.detach().float().cpu() + row.delta()).norm(dim=1)
             parts[name] = {"down": row.down, "up": row.up, "magnitude": magnitude}

@@ -5,10 +5,11 @@ Everything else of a step (its pictures, captions, times and noise) is drawn by 
 all that an exact resume needs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -71,15 +72,21 @@ class State:
     """The trained tensors, their average, optimizer and history of a run, and the folder that keeps
     them."""
 
-    def __init__(self, folder: Path, adapters: Trained, options: Options) -> None:
-        """Restore the state of an earlier attempt if there is one.
+    def __init__(
+        self,
+        folder: Path,
+        adapters: Trained,
+        options: Options,
+        rates: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Restore the state of an earlier attempt if there is one. `rates` as in `make_optimizer`.
 
         Raises StateError naming the file when the saved state is damaged or incomplete, InputError
         when the optimizer is not available.
         """
         self.folder, self.adapters, self.history = folder, adapters, History()
         self.ema, self._decay = adapters.flat.detach().clone() if options.ema else None, options.ema
-        self.optimizer = make_optimizer(options, adapters)
+        self.optimizer = make_optimizer(options, adapters, rates)
         sealed = read_sealed(folder, NAME)
         if sealed is not None:
             self._restore(*sealed)

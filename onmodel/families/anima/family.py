@@ -4,7 +4,7 @@ The classes are diffusers' own, unchanged. Two things are done here instead of i
 mask, which diffusers would resize through torchvision, and the stacking of texts (text.py).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -17,7 +17,7 @@ from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.lean import lean_blocks
 from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
-from onmodel.families.anima.text import AnimaText, TextEncoder, stack
+from onmodel.families.anima.text import TextEncoder, UnfinishedText, read_text, stack
 from onmodel.families.held import BlockSwap, hold
 from onmodel.families.modes import Modes
 from onmodel.families.protocol import EmptyText, Linear, Objective, SamplingRules, Text
@@ -26,7 +26,8 @@ from onmodel.transfer import send
 
 
 class AnimaDenoiser:
-    """Anima's transformer alone: all that a training step needs."""
+    """Anima's transformer, and what encodes text where that is trained too: all that a training
+    step needs."""
 
     objective: Objective = objective
     sampling_rules: SamplingRules = sampling
@@ -34,7 +35,7 @@ class AnimaDenoiser:
     def __init__(self, transformer: Any, text: Mapping[str, Any] | None = None) -> None:
         self.config, self.spec = dict(transformer.config), make_spec(transformer, text)
         self.device, self.dtype = transformer.device, transformer.dtype
-        self._transformer = transformer
+        self._transformer, self._encoders = transformer, text or {}
 
     @property
     def backbone(self) -> Any:
@@ -58,9 +59,23 @@ class AnimaDenoiser:
                 latents_bchw, t.reshape(1), rows_bsd, bias_bs
             )
 
+    def component(self, name: str | None) -> nn.Module:
+        found: nn.Module = self.backbone if name is None else self._encoders[name]
+        return found
+
     def _stacked(self, texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
-        rows_bsd, bias_bs = stack(texts, self.dtype)
+        rows_bsd, bias_bs = stack([self._finished(text) for text in texts], self.dtype)
         return send(rows_bsd, self.device), send(bias_bs, self.device)
+
+    def _finished(self, text: Text) -> Text:
+        """The text after the components that are trained, one at a time, so that it never depends
+        on its neighbours."""
+        if not isinstance(text, UnfinishedText):
+            return text
+        text = text.to(self.device)
+        if not text.source.is_floating_point():
+            text = text.encoded(self.component("text_encoder"))
+        return text.conditioned(self.component("text_conditioner"))
 
     def _velocity(
         self, latents_bchw: Tensor, t_b: Tensor, rows_bsd: Tensor, bias_bs: Tensor
@@ -143,6 +158,9 @@ class Anima(AnimaDenoiser):
         found: nn.Module = self.backbone if name is None else self._components[name].model
         return found
 
+    def training_text(self, components: Collection[str]) -> AbstractContextManager[None]:
+        return self._text.training(components)
+
     def release(self) -> None:
         self._text.release()
         self._codec = None
@@ -189,7 +207,7 @@ class Anima(AnimaDenoiser):
             raise
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
-        return AnimaText.read(tensors)
+        return read_text(tensors)
 
     def text_losses(self, caption: str) -> list[str]:
         return self._text.losses(caption)

@@ -2,7 +2,7 @@
 not there yet."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -16,7 +16,7 @@ from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.load import source
 from onmodel.families.anima.parts import CLASSES, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
-from onmodel.families.anima.text import AnimaText
+from onmodel.families.anima.text import AnimaText, UnfinishedText
 from onmodel.families.counting import counting
 from onmodel.families.parts import PartSource, check
 from onmodel.families.protocol import Family, FamilySpec, Place, Text
@@ -98,11 +98,18 @@ class AnimaOutline:
             work(codec, torch.empty(shape))
             return alive.peak - weights
 
-    def shadow(self, blocks: int, dtype: torch.dtype) -> Family:
+    def shadow(self, blocks: int, dtype: torch.dtype, components: Collection[str] = ()) -> Family:
         model = empty("transformer", {**self.models["transformer"].config, "num_layers": blocks})
-        return cast(Family, AnimaDenoiser(_filled(model, dtype)))
+        text = {name: _filled(copy.deepcopy(self.models[name]), dtype) for name in components}
+        return cast(Family, AnimaDenoiser(_filled(model, dtype), text))
 
-    def text(self, tokens: int, dtype: torch.dtype) -> Text:
+    def text(self, tokens: int, dtype: torch.dtype, trained: Collection[str] = ()) -> Text:
+        if trained:
+            ids = torch.empty(tokens, dtype=torch.long)
+            width = self.models["text_encoder"].config.hidden_size
+            states = torch.empty(tokens, width, dtype=dtype)
+            source = ids if "text_encoder" in trained else states
+            return UnfinishedText(source, ids, torch.empty(0))
         rows = self.models["text_conditioner"].config.min_sequence_length
         width = self.models["transformer"].config.text_embed_dim
         return AnimaText(torch.empty(tokens, width, dtype=dtype), max(rows - tokens, 0))
