@@ -141,7 +141,7 @@ def test_prompts_are_encoded_before_the_transformer_is_read(
 
     def look(*args: Any) -> Any:
         found = encode(*args)
-        there.append((family._parts.text_encoder.is_read, family._parts.transformer.is_read))
+        there.append((family._components["text_encoder"].is_read, family._backbone.is_read))
         return found
 
     monkeypatch.setattr(family._text, "_encode", look)

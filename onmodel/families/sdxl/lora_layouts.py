@@ -103,9 +103,8 @@ def unet_name(name: str, layers: int) -> str:
     """`down_blocks.1.attentions.0.proj_in.weight` → `input_blocks.4.1.proj_in.weight`; modules and
     tensors alike. Raises KeyError for a name that no U-Net of SDXL has."""
     if name.startswith("mid_block."):
-        kind, place, *rest = name.split(".")[1:]
-        part = _MIDDLE[f"{kind}.{place}"]
-        return ".".join([f"middle_block.{part}", _inner(kind, ".".join(rest))])
+        _, kind, number, inside = name.split(".", 3)
+        return f"middle_block.{_MIDDLE[f'{kind}.{number}']}.{_inner(kind, inside)}"
     if match := _PART.match(name):
         side, level, kind, place = match[1], int(match[2]), match[3], int(match[4])
         rest = name[match.end() + 1 :]

@@ -17,17 +17,17 @@ class NoiseSampling:
 
     trained: NoiseSchedule
 
-    def schedule(self, steps: int, shift: float, name: Schedule = "diffusers") -> Tensor:
-        """`diffusers`: the steps of SDXL's EulerDiscreteScheduler, "leading" with an offset of 1;
+    def schedule(self, steps: int, shift: float, name: Schedule = "flow") -> Tensor:
+        """`flow`, the default of every family: the steps of SDXL's EulerDiscreteScheduler, "leading" with an offset of 1;
         "trailing" for a base with zero terminal SNR, so that it begins with pure noise. The others
         as in ComfyUI. There is no `shift`."""
         table = self.trained.sigmas
         last = STEPS - 1
         match name:
-            case "diffusers" if self.trained.zero_snr:
+            case "flow" if self.trained.zero_snr:
                 chosen = np.round(np.arange(STEPS, 0, -STEPS / steps)) - 1
                 levels = np.interp(chosen, np.arange(STEPS), table)
-            case "diffusers":
+            case "flow":
                 chosen = np.arange(steps)[::-1] * (STEPS // steps) + 1
                 levels = np.interp(chosen, np.arange(STEPS), table)
             case "simple":

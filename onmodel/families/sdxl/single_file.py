@@ -22,7 +22,7 @@ from onmodel.errors import InputError
 from onmodel.families.parts import PartSource, Tensors, read_config, read_tensors
 from onmodel.families.protocol import Config
 from onmodel.families.sdxl import spec
-from onmodel.families.sdxl.lora_layouts import open_clip_name, unet_name, vae_name
+from onmodel.families.sdxl.lora_layouts import LEVELS, open_clip_name, unet_name, vae_name
 from onmodel.families.sdxl.noise import NoiseSchedule
 from onmodel.families.sdxl.parts import empty, part_source
 from onmodel.reading import parse_json_in
@@ -105,10 +105,10 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _unet_config(shapes: Shapes) -> Config:
     inputs = _count(shapes, r"input_blocks\.(\d+)\.")
-    layers = inputs // spec.LEVELS - 1
+    layers = inputs // LEVELS - 1
     widths = [shapes["input_blocks.0.0.weight"][0]]
     depths = [1]
-    for level in range(1, spec.LEVELS):
+    for level in range(1, LEVELS):
         place = level * (layers + 1) + 1
         widths.append(shapes[f"input_blocks.{place}.1.proj_in.weight"][0])
         depths.append(_count(shapes, rf"input_blocks\.{place}\.1\.transformer_blocks\.(\d+)\."))
