@@ -18,9 +18,9 @@ class NoiseSampling:
     trained: NoiseSchedule
 
     def schedule(self, steps: int, shift: float, name: Schedule = "flow") -> Tensor:
-        """`flow`, the default of every family: the steps of SDXL's EulerDiscreteScheduler, "leading" with an offset of 1;
-        "trailing" for a base with zero terminal SNR, so that it begins with pure noise. The others
-        as in ComfyUI. There is no `shift`."""
+        """`flow`, the default of every family: the steps of SDXL's EulerDiscreteScheduler,
+        "leading" with an offset of 1; "trailing" for a base with zero terminal SNR, so that it
+        begins with pure noise. The others as in ComfyUI. There is no `shift`."""
         table = self.trained.sigmas
         last = STEPS - 1
         match name:
