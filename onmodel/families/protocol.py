@@ -57,6 +57,11 @@ class BaseSettings(StrictTable):
     dtype: str = "auto"
     device: str = "auto"
 
+    def changes(self) -> dict[str, object]:
+        """Settings that change what the files compute, where they are not the default ones: they
+        belong to the base's identity."""
+        return {}
+
     @field_validator("device")
     @classmethod
     def _device_of_torch(cls, device: str) -> str:

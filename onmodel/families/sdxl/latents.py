@@ -14,7 +14,7 @@ from torch import Tensor
 _LARGE = 32 * 32
 
 
-class LatentCodec:
+class VaeCodec:
     """Encodes and decodes pictures with the VAE."""
 
     def __init__(self, vae: Any) -> None:

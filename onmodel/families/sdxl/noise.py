@@ -51,7 +51,7 @@ class NoiseSchedule:
 
     def step_of(self, t_b: Tensor) -> Tensor:
         """The step [B] of times 0 (picture) to 1 (noise)."""
-        return (t_b.double() * STEPS).long().clamp(0, STEPS - 1)
+        return (t_b * STEPS).long().clamp(0, STEPS - 1)
 
     def step_of_sigma(self, sigma: float) -> int:
         """The step whose noise level is nearest, as ComfyUI finds it: by their logarithms."""

@@ -34,7 +34,7 @@ CLASSES: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Parts:
+class SdxlParts:
     """The parts of a base, on one device and in one dtype; two CLIP tokenizers."""
 
     unet: LazyPart

@@ -64,6 +64,12 @@ class Settings(BaseSettings):
     zero_snr: bool | None = None
     clip_skip: int = Field(default=2, ge=1, le=12)
 
+    def changes(self) -> dict[str, object]:
+        own = type(self).model_fields
+        names = ("prediction", "zero_snr", "clip_skip")
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value != own[name].default}
+
     @field_validator("dtype")
     @classmethod
     def _no_float16(cls, dtype: str) -> str:
