@@ -20,6 +20,7 @@ python run.py bench-statistics do 95 % intervals cover 95 %, and do twins stay a
 python run.py bench-studio     20,000 pictures in the studio, beside Gradio
 python run.py bench-verdict    are planted faults called, and equal models not?
 python run.py bench-compat     is the change of other tools' LoRA files read exactly?
+python run.py bench-cluster    the engine ray: kills, the cost of a cell, busy workers, a simulation
 """
 
 import hashlib
@@ -55,6 +56,7 @@ TASKS = {
     "bench-studio": [["benchmarks/studio.py"]],
     "bench-verdict": [["benchmarks/verdict_power.py"]],
     "bench-compat": [["benchmarks/compat.py"]],
+    "bench-cluster": [["benchmarks/cluster.py"]],
     "check": [
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "ruff", "check", "."],

@@ -119,7 +119,7 @@ RUNS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FewWithout(Assessor):
     """An assessor that makes no more than FEW pictures of a prompt without the trigger."""
 

@@ -1,11 +1,12 @@
 """The studio beside Gradio: start, thumbnails, scrolling, filter, edits, memory, size.
 
-    python run.py bench-studio [--pictures 20000] [--gradio PYTHON] [--folder DIR]
+    python run.py bench-studio [--pictures 20000] [--repeats 3] [--gradio PYTHON] [--folder DIR]
 
 Draws a data set of so many 512 px JPEG files once, serves it with `onmodel studio` in a process of
 its own, and opens it in the Chromium of this machine. Gradio, where a Python that has it is given,
 shows 2,000 of the same pictures in its Gallery, which is what its users would write. Times are wall
-times of this machine; compare ratios. The last line is one JSON object.
+times of this machine; compare ratios. Printed are the best and the median of the repeats, and the
+load of the machine before each. The last line is one JSON object.
 """
 
 import argparse
@@ -13,11 +14,15 @@ import contextlib
 import importlib.metadata
 import io
 import json
+import os
 import shutil
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +40,7 @@ TAGS = 300
 EDITED = 5_000
 RIVAL = 2_000  # pictures that Gradio shows
 FIRST = 12  # thumbnails that make the first screen
+ROOMS = ("run", "recipe", "compare", "results", "merge", "release")
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 EXTRA = ("starlette", "uvicorn", "python-multipart", "tomlkit", "markdown-it-py")
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -55,9 +61,14 @@ SCROLL = """async () => {
   return longest;
 }"""
 # Bytes of the page, its scripts and styles, without pictures and data.
-SENT = """() => performance.getEntries()
-  .filter((row) => ['navigation', 'script', 'link', 'css'].includes(row.initiatorType))
-  .reduce((sum, row) => sum + row.decodedBodySize, 0)"""
+SENT = """async () => {
+  let sum = 0;
+  for (const row of performance.getEntries()) {
+    if (!['navigation', 'script', 'link', 'css'].includes(row.initiatorType)) continue;
+    sum += (await (await fetch(row.name, {cache: 'no-store'})).blob()).size;
+  }
+  return sum;
+}"""
 LOADED = f"""() => [...document.querySelectorAll('img')]
   .filter((image) => image.complete && image.naturalWidth).length >= {FIRST}"""
 
@@ -75,18 +86,31 @@ page.block_thread()
 
 @dataclass
 class Measured:
-    """What is printed last. Seconds, milliseconds, megabytes; None where it was not measured."""
+    """One repeat. Seconds, milliseconds, megabytes; None where it was not measured.
+
+    `start_s` ends when the first page was answered. `…_cpu_s` is the CPU time of the server alone,
+    which a busy machine hardly lengthens. `browser12_s` is what the browser itself takes:
+    a page of 12 of the pictures from `python -m http.server`. `rss_mb` is that of the server and
+    its processes after the edit and its undo, `rss_rooms_mb` after a visit to every room.
+    """
 
     start_s: float | None = None
+    start_cpu_s: float | None = None
+    browser12_s: float | None = None
     first12_cold_s: float | None = None
+    first12_cold_cpu_s: float | None = None
     first12_warm_s: float | None = None
+    first12_warm_cpu_s: float | None = None
     longest_frame_ms: float | None = None
     filter_ms: float | None = None
     edit_5000_s: float | None = None
     undo_5000_s: float | None = None
     rss_mb: float | None = None
+    rss_rooms_mb: float | None = None
     install_mb: float | None = None
     page_kb: float | None = None
+    gradio_start_s: float | None = None
+    gradio_start_cpu_s: float | None = None
     gradio_first12_s: float | None = None
     gradio_rss_mb: float | None = None
 
@@ -96,6 +120,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--gradio", type=Path, help="a Python that has gradio")
     parser.add_argument("--folder", type=Path, help="keep the data set here")
+    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder: Path = args.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -103,7 +128,6 @@ def main() -> None:
         if not (workspace / "big").is_dir():
             draw_dataset(workspace / "big", args.pictures)
         names = [f"base/{i:05d}" for i in range(args.pictures)]
-        found = Measured(install_mb=installed_mb())
         playwright = stack.enter_context(sync_playwright())
         chromium = next(filter(None, map(shutil.which, NAMES)))
         browser = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS))
@@ -112,20 +136,43 @@ def main() -> None:
             size = {"width": 1440, "height": 900}
             return browser.new_context(bypass_csp=True, viewport=size).new_page()
 
-        measure_studio(found, workspace, names, page)
-        if args.gradio:
-            measure_gradio(found, workspace / "big" / "pictures", args.gradio, page())
+        repeats = []
+        for _ in range(args.repeats):
+            print(f"load {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores", file=sys.stderr)
+            found = Measured(install_mb=installed_mb())
+            measure_browser(found, workspace / "big" / "pictures", page())
+            measure_studio(found, workspace, names, page)
+            if args.gradio:
+                measure_gradio(found, workspace / "big" / "pictures", args.gradio, page())
+            repeats.append(asdict(found))
         browser.close()
-    rows = asdict(found)
-    for name, value in rows.items():
-        print(f"{name:18} {'–' if value is None else f'{value:.3f}'}")
+    best = {name: least([row[name] for row in repeats]) for name in repeats[0]}
+    median = {name: middle([row[name] for row in repeats]) for name in repeats[0]}
+    print(f"{'':18} {'best':>8} {'median':>8}   of {args.repeats}")
+    for name in best:
+        print(f"{name:18} {number(best[name]):>8} {number(median[name]):>8}")
+    found = Measured(**median)
     if found.gradio_first12_s and found.first12_cold_s and found.gradio_rss_mb and found.rss_mb:
         print(
             f"Gradio: {found.gradio_first12_s / found.first12_cold_s:.1f} × the time to the first"
             f" {FIRST} thumbnails, {found.gradio_rss_mb / found.rss_mb:.1f} × the memory"
-            f" ({RIVAL:,} pictures there, {args.pictures:,} here)"
+            f" ({RIVAL:,} pictures there, {args.pictures:,} here; medians)"
         )
-    print(json.dumps({name: value and round(value, 3) for name, value in rows.items()}))
+    print(json.dumps({"best": best, "median": median}))
+
+
+def least(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(min(known), 3) if known else None
+
+
+def middle(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(statistics.median(known), 3) if known else None
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def draw_dataset(folder: Path, count: int) -> None:
@@ -151,26 +198,59 @@ def draw_dataset(folder: Path, count: int) -> None:
     make_workshop(folder / "data", pieces, {"base": 1}, [], {})
 
 
+def measure_browser(found: Measured, pictures: Path, page: Page) -> None:
+    """A bare page of so many pictures, without the studio."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        files = sorted(pictures.iterdir())[:FIRST]
+        for path in files:
+            shutil.copy(path, folder)
+        images = "".join(f'<img src="{path.name}">' for path in files)
+        Path(folder, "index.html").write_text(f"<!doctype html>{images}", encoding="utf-8")
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        command = [sys.executable, "-u", "-m", "http.server", str(port), "-d", folder]
+        with served([*command, "-b", "127.0.0.1"], stderr=subprocess.DEVNULL):
+            found.browser12_s = seconds(lambda: opened(page, f"http://127.0.0.1:{port}/"))
+
+
 def measure_studio(
     found: Measured, workspace: Path, names: list[str], new_page: Callable[[], Page]
 ) -> None:
-    """All numbers of the studio."""
+    """All numbers of the studio, from a workspace without thumbnails and edits."""
     shutil.rmtree(workspace / ".studio", ignore_errors=True)
+    (workspace / "big" / "data" / "journal.jsonl").unlink(missing_ok=True)
     begin = time.perf_counter()
     with served([sys.executable, "-m", "onmodel", "studio", str(workspace)]) as (process, url):
-        found.start_s = time.perf_counter() - begin
+        answered(url)
+        found.start_s, found.start_cpu_s = time.perf_counter() - begin, cpu_s(process)
         page = new_page()
         page.goto(url)
-        data = f"{page.url}c/{_id(page)}/data"
+        character = f"{page.url}c/{_id(page)}"
+        data = f"{character}/data"
+        used = cpu_s(process)
         found.first12_cold_s = seconds(lambda: opened(page, data))
+        found.first12_cold_cpu_s = cpu_s(process) - used
         found.page_kb = page.evaluate(SENT) / 1000
+        used = cpu_s(process)
         found.first12_warm_s = seconds(lambda: opened(page, data))
+        found.first12_warm_cpu_s = cpu_s(process) - used
         found.longest_frame_ms = page.evaluate(SCROLL)
         found.filter_ms = min(filtered_ms(page, data, tag) for tag in range(5))
         edit = {"names": names[:EDITED], "add": "a new tag"}
         found.edit_5000_s = seconds(lambda: posted(page, f"{data}/edit", edit))
         found.undo_5000_s = seconds(lambda: posted(page, f"{data}/undo", {}))
         found.rss_mb = memory_mb(process)
+        for room in ROOMS:
+            page.goto(f"{character}/{room}")
+        found.rss_rooms_mb = memory_mb(process)
+
+
+def answered(url: str) -> None:
+    """Read a page as a browser does that keeps cookies."""
+    keeping = urllib.request.HTTPCookieProcessor()
+    with urllib.request.build_opener(keeping).open(url) as answer:
+        answer.read()
 
 
 def opened(page: Page, address: str) -> None:
@@ -205,15 +285,18 @@ def posted(page: Page, address: str, body: object) -> None:
 def measure_gradio(found: Measured, pictures: Path, python: Path, page: Page) -> None:
     """The same pictures in a Gallery, each read from its file."""
     command = [str(python), "-c", GALLERY, str(pictures), str(RIVAL)]
+    begin = time.perf_counter()
     with served(command) as (process, url):
+        answered(url)
+        found.gradio_start_s, found.gradio_start_cpu_s = time.perf_counter() - begin, cpu_s(process)
         found.gradio_first12_s = seconds(lambda: opened(page, url))
         found.gradio_rss_mb = memory_mb(process)
 
 
 @contextlib.contextmanager
-def served(command: list[str]) -> Iterator[tuple[psutil.Process, str]]:
-    """A server that prints its address, and that address."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def served(command: list[str], stderr: int | None = None) -> Iterator[tuple[psutil.Process, str]]:
+    """A server that prints a line, its address, when it answers; and that line."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process:
         assert process.stdout is not None
         try:
             yield psutil.Process(process.pid), process.stdout.readline().strip()
@@ -227,8 +310,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def cpu_s(process: psutil.Process) -> float:
+    used = process.cpu_times()
+    return used.user + used.system
+
+
 def memory_mb(process: psutil.Process) -> float:
-    return process.memory_info().rss / 1e6
+    """Of a server and of the processes that it started."""
+    processes = [process, *process.children(recursive=True)]
+    return sum(one.memory_info().rss for one in processes) / 1e6
 
 
 def installed_mb() -> float:

@@ -107,7 +107,11 @@ def free_memory(device: "torch.device") -> int:
     match device.type:
         case "cuda" | "xpu":
             torch.accelerator.empty_cache()
-            return torch.accelerator.get_memory_info(device)[0]
+            free, total = torch.accelerator.get_memory_info(device)
+            if device.type == "cuda":  # `limit_memory`
+                share = torch.cuda.get_per_process_memory_fraction(device)
+                free = min(free, int(share * total) - torch.cuda.memory_reserved(device))
+            return free
         case "mps":
             torch.mps.empty_cache()
             return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
@@ -127,6 +131,15 @@ def used_memory(device: "torch.device") -> int:
             return torch.mps.driver_allocated_memory()
         case _:
             return int(psutil.Process().memory_info().rss)
+
+
+def limit_memory(share: float) -> None:
+    """Let this process allocate at most a share of the card's memory, so that others find theirs.
+    Only torch's own CUDA allocator can be limited."""
+    import torch
+
+    if torch.cuda.is_available() and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
 
 
 def select(device: "torch.device") -> None:

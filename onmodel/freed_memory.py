@@ -4,6 +4,8 @@ import ctypes
 import gc
 import sys
 
+_ARENA_MAX = -8  # mallopt(3)
+
 
 def return_freed_memory() -> None:
     """Give freed memory back, of the card and of the process. glibc alone has a call for the
@@ -15,3 +17,12 @@ def return_freed_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:
             trim(0)
+
+
+def share_memory_among_threads() -> None:
+    """Let all threads take memory from one pool, before the first of them starts. glibc gives each
+    its own, and what one thread freed then does not serve the others."""
+    if sys.platform == "linux":
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+        if set_option is not None:
+            set_option(_ARENA_MAX, 1)

@@ -10,7 +10,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -116,6 +116,20 @@ def write_atomic(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_cached(path: Path, data: bytes) -> None:
+    """Write a file that can be made again: whole or not at all, but without waiting for the disk,
+    so that a power cut may leave an empty one. Raises SpaceError when the disk is full."""
+    temporary = path.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+    try:
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON in the order of its tables, written atomically."""
     write_atomic(
@@ -138,7 +152,7 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path) -> list[Any]:
     """The whole lines of a file of JSON lines; one that a killed process left half written does not
     count. No file, no lines. Raises StateError naming the file and the line that is damaged."""
-    return json_lines(path, whole_lines(path))
+    return list(json_lines(path, whole_lines(path)))
 
 
 def whole_lines(path: Path, start: int = 0) -> bytes:
@@ -157,19 +171,18 @@ def whole_lines(path: Path, start: int = 0) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def json_lines(path: Path, data: bytes, first: int = 1) -> list[Any]:
-    """Whole lines of the file `path` as JSON; `first` is the number of the first of them.
+def json_lines(path: Path, data: bytes, first: int = 1) -> Iterator[Any]:
+    """Whole lines of the file `path` as JSON, one by one; `first` is the number of the first.
 
     Only "\\n" ends a line: texts may hold U+2028 and other signs that end one elsewhere. Raises
     StateError naming the file and the line that is damaged.
     """
-    rows = []
-    for number, line in enumerate(data.split(b"\n")[:-1], first):
+    for number, line in enumerate(BytesIO(data), first):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise StateError(path, f"line {number} is damaged ({error})") from error
-    return rows
+        yield row
 
 
 def append_json_lines(path: Path, rows: Iterable[Any]) -> None:

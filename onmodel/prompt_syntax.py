@@ -6,8 +6,14 @@ as `saber \(fate\)`.
 """
 
 import math
+import re
 from dataclasses import dataclass
 
+# What other programs and nodes act on. Here it is words.
+_COMMANDS = re.compile(
+    r"<(?i:lora|lyco|hypernet)\s*:[^<>]*>|\bembedding:[^\s,()]+|__[\w/-]+__|\{[^{}]*\|[^{}]*\}"
+    r"|\bBREAK\b"
+)
 _EMPHASIS = 1.1  # what a pair of parentheses without a number multiplies a weight by
 
 
@@ -27,6 +33,12 @@ def escaped(text: str) -> str:
 def plain(prompt: str) -> str:
     """The words of a prompt, without weights and escapes. Raises what `segments` raises."""
     return "".join(segment.text for segment in segments(prompt))
+
+
+def commands(prompt: str) -> list[str]:
+    """What a prompt holds that other programs do not read as words: networks, embeddings,
+    wildcards, alternatives and BREAK."""
+    return _COMMANDS.findall(prompt)
 
 
 def segments(prompt: str) -> list[Segment]:

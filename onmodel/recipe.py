@@ -5,6 +5,7 @@ bottom.
                           threads (default: the cores that this process may use)
     [defaults.<verb>]     settings that every stage of a verb starts from
     [stages.<name>]       do = "<verb>", and that stage's own settings
+    [experiments.<name>]  variants of a training, for `onmodel experiment`
 
 Sums of floats depend on the number of threads. A recipe that names none gives other bytes on a
 machine with another number of cores; name it where others shall get the same.
@@ -18,17 +19,18 @@ import difflib
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from onmodel.character import Character, load_character
 from onmodel.errors import InputError
 from onmodel.evaluate.observers.source import SCHEME
+from onmodel.experiment import CHANGED_VERBS, ExperimentSettings, VariantChange
 from onmodel.families.registry import BASE_NAMES, DEFAULT_FAMILY, base_settings, parse_base
 from onmodel.paths import check_distinct, check_name, inside
 from onmodel.processes import usable_cores
@@ -43,7 +45,7 @@ MOST_THREADS = 1_024
 @dataclass(frozen=True)
 class Recipe:
     """A recipe whose frame is right. `stages`: name → table with `do`; defaults and the base's
-    values are in.
+    values are in. `experiments`: name → its settings, every variant in `list`.
 
     Raises InputError where it is not, wherever it comes from: a file, or the history of a release
     of others. Names of stages become names of files; "@" parts a stage from an epoch in references.
@@ -57,6 +59,7 @@ class Recipe:
     threads: int
     stages: dict[str, dict[str, Any]]
     text: str
+    experiments: dict[str, ExperimentSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name(_text("recipe.name", self.name), "recipe.name")
@@ -90,9 +93,10 @@ def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Paths in it are relative to its own folder. Raises InputError naming field,
     value and remedy."""
     table = read_toml(path, "recipe")
-    refuse_unknown("", table, {"recipe", "defaults", "stages"})
-    head, defaults, stages = (
-        _table(name, table.get(name, {})) for name in ("recipe", "defaults", "stages")
+    refuse_unknown("", table, {"recipe", "defaults", "stages", "experiments"})
+    head, defaults, stages, experiments = (
+        _table(name, table.get(name, {}))
+        for name in ("recipe", "defaults", "stages", "experiments")
     )
     refuse_unknown("recipe.", head, HEAD)
     refuse_unknown("defaults.", defaults, VERBS)
@@ -116,6 +120,10 @@ def load_recipe(path: Path) -> Recipe:
             for name, stage in stages.items()
         },
         text=read_text(path, "recipe"),
+        experiments={
+            name: _experiment(name, found, name_of_base(base), path.parent)
+            for name, found in experiments.items()
+        },
     )
 
 
@@ -151,6 +159,34 @@ def _stage(
     found = {key: _for_base(f"stages.{name}.{key}", value, base) for key, value in merged.items()}
     resolved: dict[str, Any] = _resolved(stage_module(verb).Settings, found, folder)
     return resolved
+
+
+def _experiment(name: str, table: Any, base: str, folder: Path) -> ExperimentSettings:
+    """The settings of an experiment, its grid as variants of the list."""
+    field = f"experiments.{name}"
+    check_name(name, "experiments")
+    refuse_unknown(f"{field}.", _table(field, table), ExperimentSettings.model_fields)
+    check_values(field, table)
+    try:
+        settings = ExperimentSettings.model_validate(table)
+    except ValidationError as error:
+        raise InputError.of(error, field) from error
+    variants = {}
+    for variant, change in settings.variants(field).items():
+        variants[variant] = _for_this_base(f"{field}.{variant}", change, base, folder)
+    return settings.model_copy(update={"grid": {}, "list": variants})
+
+
+def _for_this_base(field: str, change: VariantChange, base: str, folder: Path) -> VariantChange:
+    """The change with its paths and the values of this base."""
+    tables: dict[str, Any] = {}
+    for verb in CHANGED_VERBS:
+        found = {
+            key: _for_base(f"{field}.{verb}.{key}", value, base)
+            for key, value in getattr(change, verb).items()
+        }
+        tables[verb] = _resolved(stage_module(verb).Settings, found, folder)
+    return change.model_copy(update=tables)
 
 
 def _for_base(field: str, value: Any, base: str) -> Any:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal, Self
 
 from onmodel.hashing import sha256_file
-from onmodel.weights import weights_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,8 @@ class Model:
     @classmethod
     def of(cls, name: str, path: Path, epoch: int | None = None) -> Self:
         """The model in a file, with the hashes that the file has now."""
+        from onmodel.weights import weights_sha256  # imports numpy
+
         return cls(name, path, sha256_file(path), weights_sha256(path), epoch)
 
 

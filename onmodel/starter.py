@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onmodel.command_settings import CommandSettings, option
 from onmodel.errors import InputError
 from onmodel.text import printable
+
+if TYPE_CHECKING:
+    from onmodel.curate.ingest import SourcePicture
 
 EPOCHS = 10
 SHOWN_PER_EPOCH = 200  # pictures that an epoch shows, as repeats of small sets are usually chosen
@@ -73,8 +76,6 @@ class Starter:
 def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] | None) -> Starter:
     """Write `recipe.toml` and `character.toml` for a folder of pictures. Raises InputError for a
     missing setting, for too few pictures, and when one of the files exists."""
-    from onmodel.curate.ingest import scan_folder
-    from onmodel.curate.listing import holds_pictures, list_folder
     from onmodel.families.registry import parse_base_rows
 
     settings = replace(settings, name=settings.name.strip() or settings.trigger)
@@ -87,16 +88,13 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
         if path.exists():
             raise InputError("FOLDER", path, "exists already; name another folder")
     if not settings.pictures.is_dir():
-        is_file = settings.pictures.exists()
-        remedy = "is no folder; unpack it, and name the folder" if is_file else "no such folder"
+        remedy = "no such folder"
+        if settings.pictures.exists():
+            zipped = settings.pictures.suffix.lower() == ".zip"
+            what = "unpack it, and name the folder" if zipped else "name the folder of the pictures"
+            remedy = f"is no folder; {what}"
         raise InputError("--pictures", settings.pictures, remedy)
-    found = scan_folder(settings.pictures, "").pictures
-    if len(found) < FEWEST:
-        remedy = f"holds {len(found)} pictures; a recipe needs at least {FEWEST}"
-        inner = filter(holds_pictures, list_folder(settings.pictures).folders)
-        if names := ", ".join(printable(path.name) for path in inner):
-            remedy += f"; there are some in {names}: name one of these"
-        raise InputError("--pictures", settings.pictures, remedy)
+    place, found = _pictures(settings.pictures)
     captions = [picture.tags for picture in found if picture.captioned]
     rows = parse_base_rows(base or ["toon"])
     toon = list(base or ["toon"]) == ["toon"]
@@ -108,7 +106,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     sheet.write_text(_sheet(settings, tags, count_tag, toon), encoding="utf-8")
     heldout = max(0.1, round(HELDOUT / len(found) + 0.005, 2))
     source = {
-        "folder": Path(os.path.relpath(settings.pictures, folder)).as_posix(),
+        "folder": Path(os.path.relpath(place, folder)).as_posix(),
         "default_caption": f"{count_tag}, {settings.trigger}",
         "trigger": settings.trigger,
     }
@@ -126,6 +124,32 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     )
     recipe.write_text(text, encoding="utf-8")
     return Starter(recipe, sheet, len(found), len(captions), repeats)
+
+
+def _pictures(pictures: Path) -> tuple[Path, "Sequence[SourcePicture]"]:
+    """The folder that holds the pictures, which may lie in one folder within, and what it offers.
+    Raises InputError for too few."""
+    from onmodel.curate.ingest import scan_folder
+    from onmodel.curate.listing import layout_of, list_folder, repeats_of
+
+    layout = layout_of(pictures, "--pictures")
+    inner = layout.folders
+    if layout.numbered:
+        inner = [path for path in list_folder(layout.root).folders if repeats_of(path)]
+    place = inner[0] if len(inner) == 1 else pictures
+    scan = scan_folder(place, "")
+    if len(scan.pictures) >= FEWEST:
+        return place, scan.pictures
+    remedy = f"holds {len(scan.pictures)} pictures; a recipe needs at least {FEWEST}"
+    if scan.refused:
+        first = scan.refused[0]
+        remedy += (
+            f"; {len(scan.refused)} files are refused, the first: {first.file}, {first.reason}"
+        )
+    if len(inner) > 1:
+        names = ", ".join(printable(path.name) for path in inner)
+        remedy += f"; there are some in {names}: name one of these"
+    raise InputError("--pictures", pictures, remedy)
 
 
 def write_comparison(

@@ -20,7 +20,8 @@ PACKAGE = Path(devices.__file__).parent
 # Who may name a kind of card, and why.
 NAMES_CARDS = {
     "devices.py": "the one place",
-    "engine/local.py": "notes the largest allocation of a stage, which NVIDIA's and AMD's tell",
+    "engine/cluster/engine.py": "forecasts the memory of a card that another machine has",
+    "engine/running.py": "notes the largest allocation of a stage, which NVIDIA's and AMD's tell",
     "families/held.py": "copies swapped blocks on a stream of their own; elsewhere without one",
     "freed_memory.py": "gives back what the allocator of a card keeps",
     "train/fitting.py": "swaps blocks where the card's memory is not the host's",
@@ -128,6 +129,7 @@ def test_doctor_names_the_card_and_that_it_was_not_tested(monkeypatch: pytest.Mo
     a_card(monkeypatch, "xpu")
     facts = devices.DeviceFacts(torch.device("xpu"), "a card", 8 * 2**30, True)
     monkeypatch.setattr("onmodel.doctor.environment.facts_of", lambda _: facts)
+    monkeypatch.setattr("onmodel.doctor.environment._may_have_card", lambda: True)
     (row,) = [row for row in installation() if row.about == "card"]
     assert row.text.startswith("xpu: a card, 8.0 GiB") and row.text.endswith("not tested by us")
 

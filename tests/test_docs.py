@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from onmodel.cli.main import app
 from onmodel.engine.plan import make_plan
@@ -185,3 +188,20 @@ def test_the_comparison_needs_two_files_and_no_more(tmp_path: Path) -> None:
     for name in ("ours", "theirs"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"")
     assert not any(step.plan.missing for step in make_plan(load_recipe(recipe)))
+
+
+def script(name: str) -> str:
+    """The code block of docs/how-to/more-machines.md that follows a mark."""
+    page = read(ROOT / "docs" / "how-to" / "more-machines.md")
+    found = re.search(rf"<!-- {name} -->\n```\n(.*?)^```", page, flags=re.S | re.M)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_the_scripts_for_many_machines_can_be_read() -> None:
+    cloud = yaml.safe_load(script("skypilot"))
+    for text in (script("slurm"), cloud["run"]):
+        checked = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
+        assert checked.stderr == ""
+        assert "onmodel run" in text and "RAY_AUTH_MODE=token" in text

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app
+from onmodel.devices import has_bfloat16
 from onmodel.doctor import environment
 from onmodel.doctor.dataset import dataset_findings
 from onmodel.families.registry import outline
@@ -226,3 +227,22 @@ def test_a_dry_run_of_the_template_names_the_licence_that_a_release_needs() -> N
     assert result.exit_code == 0, result.stderr
     (row,) = [row for row in json.loads(result.stdout)["missing"] if row["field"] == "license_file"]
     assert row["value"].endswith("models/LICENSE.md") and row["remedy"].startswith("no such file")
+
+
+def test_the_processor_is_described_as_torch_does() -> None:
+    assert environment._has_bfloat16() == has_bfloat16(torch.device("cpu"))
+
+
+def test_torch_is_loaded_only_where_there_may_be_a_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(environment, "accelerator", lambda: asked.append(True))
+    monkeypatch.setattr(environment.shutil, "which", lambda _: None)
+    monkeypatch.setattr(environment.sys, "platform", "linux")
+    monkeypatch.setattr(environment, "_DEVICES", [tmp_path / "nvidiactl"])
+    (none,) = environment._card()
+    assert none.status == "warn" and not asked
+    (tmp_path / "nvidiactl").touch()
+    (found,) = environment._card()
+    assert asked and "none that torch" in found.text

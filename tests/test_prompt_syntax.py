@@ -2,7 +2,7 @@
 
 import pytest
 
-from onmodel.prompt_syntax import Segment, escaped, plain, segments
+from onmodel.prompt_syntax import Segment, commands, escaped, plain, segments
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,17 @@ def test_plain_words_have_no_weights() -> None:
 def test_a_weight_is_finite(weight: str) -> None:
     with pytest.raises(ValueError, match="write a number such as"):
         segments(f"(a:{weight})")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("1girl, <lora:my one:0.8>, smile", ["<lora:my one:0.8>"]),
+        ("a BREAK b, BREAK, <LORA:x:1>", ["BREAK", "BREAK", "<LORA:x:1>"]),
+        ("(embedding:easyneg:1.2), __pose__, {red|blue} hair", None),
+        ("break dance, embedding, ^_^, {a}, >_<, __", []),
+    ],
+)
+def test_what_other_programs_act_on_is_found(prompt: str, expected: list[str] | None) -> None:
+    wanted = ["embedding:easyneg:1.2", "__pose__", "{red|blue}"] if expected is None else expected
+    assert commands(prompt) == wanted

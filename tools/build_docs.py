@@ -7,6 +7,7 @@ A test compares them.
 """
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -16,11 +17,12 @@ from onmodel.cli.lora_merge import app as merge_commands
 from onmodel.curate.other_tools.registry import TOOLS
 from onmodel.curate.other_tools.registry import __doc__ as foreign_doc
 from onmodel.evaluate.axes import AXES
+from onmodel.experiment import ExperimentSettings, VariantChange
 from onmodel.lora import methods
 from onmodel.recipe import __doc__ as frame
 from onmodel.stages import VERBS, stage_module
 from onmodel.stages.base import StageSettings
-from onmodel.stages.catalogue import inner_tables, settings_of
+from onmodel.stages.catalogue import Setting, inner_tables, rows_of, settings_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "reference"
 
@@ -43,7 +45,19 @@ def recipe_page() -> str:
             parts.append(
                 f"### {verb}: `{inner.__name__}`\n\n{words}\n\n{_table(verb, inner.__name__)}"
             )
-    return "\n\n".join([*parts, _foreign()]) + "\n"
+    return "\n\n".join([*parts, _experiments(), _foreign()]) + "\n"
+
+
+def _experiments() -> str:
+    """The tables of an experiment."""
+    parts = ["## Experiments"]
+    for kind, place in (
+        (ExperimentSettings, "[experiments.NAME]"),
+        (VariantChange, "[experiments.NAME.list.VARIANT]"),
+    ):
+        rows = _setting_rows(rows_of("", "", kind))
+        parts.append(f"### `{place}`\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\n{rows}")
+    return "\n\n".join(parts)
 
 
 def _foreign() -> str:
@@ -122,10 +136,13 @@ another tool stays a node of unknown origin with its hash. An output that exists
 
 
 def _table(verb: str, table: str = "") -> str:
+    return _setting_rows(row for row in settings_of(verb) if row.table == table)
+
+
+def _setting_rows(settings: Iterable[Setting]) -> str:
     rows = [
         f"| `{row.name}` | `{_cell(row.type)}` | {_value(row.default)} | {_cell(row.meaning)} |"
-        for row in settings_of(verb)
-        if row.table == table
+        for row in settings
     ]
     return "\n".join(["| setting | type | default | meaning |", "|---|---|---|---|", *rows])
 

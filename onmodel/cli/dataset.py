@@ -121,14 +121,19 @@ def decide_command(
     keep: Annotated[
         bool, typer.Option("--keep/--exclude", help="Keep the pictures, or exclude them.")
     ] = True,
-    tags: Annotated[str, typer.Option(help="New tags: 'a, b, c'.")] = "",
-    sentence: Annotated[str, typer.Option(help="New sentence.")] = "",
+    tags: Annotated[
+        str | None, typer.Option(help="New tags: 'a, b, c'; '' for none.", show_default=False)
+    ] = None,
+    sentence: Annotated[
+        str | None, typer.Option(help="New sentence; '' for none.", show_default=False)
+    ] = None,
     why: Annotated[str, typer.Option(help="Reason, recorded with the decision.")] = "",
 ) -> None:
     """Decide by hand about pictures. A decision by hand overrides every rule."""
     from onmodel.curate.decisions import decide_by_hand
+    from onmodel.curate.workshop import open_workshop
 
-    say(f"{decide_by_hand(work, picture, keep, tags, sentence, why)} decided")
+    say(f"{decide_by_hand(open_workshop(work), picture, keep, tags, sentence, why)} decided")
 
 
 @app.command("undo")

@@ -48,12 +48,15 @@ def tags_command(
     dry_run: DRY_RUN = False,
 ) -> None:
     """Edit the tags of every picture that a query finds, as one step. `undo` takes it back."""
-    from onmodel.curate.bulk import changes, edit_tags, parse_edit
+    from onmodel.curate.bulk import changes, edit_tags, missing_tags, parse_edit
     from onmodel.curate.workshop import open_workshop
 
     edit = parse_edit(remove, replace, add, place, front)
     workshop = open_workshop(work)
-    rows = changes(_found(workshop, query), edit)
+    pieces = _found(workshop, query)
+    rows = changes(pieces, edit)
+    if missing := missing_tags(pieces, edit):
+        say(f"no picture found has the tag {', '.join(missing)}", stderr=True)
     for row in rows if dry_run else rows[:SHOWN]:
         say(f"{row.picture}: {', '.join(row.after)}")
     if rows and not dry_run:
@@ -65,10 +68,9 @@ def tags_command(
 
 def _found(workshop: "Workshop", query: str) -> "list[Piece]":
     """The pictures that a query finds; findings are those of the last audit, if there was one."""
-    from onmodel.curate.findings import kinds_by_picture
-    from onmodel.curate.query import search
-    from onmodel.curate.workshop import read_findings
+    from onmodel.curate.findings import kinds_by_picture, read_findings
+    from onmodel.curate.query import PictureFacts, search
 
     audited = (workshop.folder / "audit.json").exists()
     kinds = kinds_by_picture(read_findings(workshop.folder)) if audited else {}
-    return search(workshop.pieces.values(), query, kinds)
+    return search(workshop.pieces.values(), query, PictureFacts(kinds))

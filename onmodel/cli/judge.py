@@ -1,13 +1,16 @@
 """`onmodel judge PROJECT [MODEL …]`: a blind comparison of models by a person."""
 
-from typing import Annotated
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onmodel.cli.console import say, say_json
 from onmodel.cli.options import JSON, MADE, made_project
 
-QUESTION = "Which picture is better for this prompt?"
+if TYPE_CHECKING:
+    from onmodel.judge.session import Session
 
 
 def command(
@@ -24,7 +27,10 @@ def command(
         int | None, typer.Option(help="Pairs to judge, without repeats. Default: up to 60.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another seed starts another session.")] = 0,
-    question: Annotated[str, typer.Option(help="Question that the page asks.")] = QUESTION,
+    question: Annotated[
+        str | None,
+        typer.Option(help="Question that the page asks. Default: which picture is better."),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port of the page on 127.0.0.1. 0: any free port.")] = 0,
     end: Annotated[
         bool, typer.Option("--end", help="End an unfinished session and show its result.")
@@ -33,43 +39,53 @@ def command(
 ) -> None:
     """Compare models blindly, pair by pair, in the browser.
 
-    The pictures are those of an evaluation. The same command continues a session or shows its
-    result.
+    The pictures are those of an evaluation. The page is one of the studio. The same command
+    continues a session or shows its result.
     """
     from onmodel.cli.console import PlainConsole
-    from onmodel.cli.render import messages_on
     from onmodel.cli.tables import print_judged
     from onmodel.errors import InputError, PausedError
-    from onmodel.hashing import write_json
-    from onmodel.judge.result import result
-    from onmodel.judge.server import JudgeServer
-    from onmodel.judge.session import open_session
-    from onmodel.judge.votes import voting
+    from onmodel.judge.result import end_session
+    from onmodel.judge.session import QUESTION, open_session
+    from onmodel.judge.votes import Votes, voting
 
     opened = made_project(project)
     with PlainConsole(stderr=True).status("check the pictures"):
-        session = open_session(opened, models or [], pairs, seed, question)
+        session = open_session(opened, models or [], pairs, seed, question or QUESTION)
     if end and not session.votes.exists():
         raise InputError("--end", project, "no pair of this session was answered yet")
     session.save()
+    if not end and not Votes(session.votes).ended:
+        with suppress(KeyboardInterrupt):
+            _serve(session, opened.folder, port)
     with voting(session.votes, len(session.pairs)) as votes:
-        if end and not votes.ended:
-            votes.end()
-        found = None
-        if not votes.ended:
-            events = messages_on(PlainConsole(stderr=True))
-            with JudgeServer(session, votes, events, port) as server:
-                told = f"{len(votes.answers)} of {len(session.pairs)} pairs answered; Ctrl-C pauses"
-                say(server.url, stderr=True)
-                say(told, stderr=True)
-                try:
-                    server.serve()
-                except KeyboardInterrupt:
-                    raise PausedError(len(votes.answers), len(session.pairs)) from None
-                found = server.found
-        found = found or result(session, votes.answers)
-    write_json(session.folder / "result.json", found.as_dict())
+        if not (end or votes.ended):
+            raise PausedError(len(votes.answers), len(session.pairs))
+        found = end_session(session, votes)
     if as_json:
         say_json(found.as_dict())
     else:
         print_judged(found, PlainConsole())
+
+
+def _serve(session: "Session", project: Path, port: int) -> None:
+    """Serve the page of a session in the studio until it has ended. Raises KeyboardInterrupt."""
+    from onmodel.errors import InputError
+    from onmodel.judge.votes import Votes, ended
+
+    try:
+        from onmodel.studio.server import serve
+        from onmodel.studio.workspace import workspace_with
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "judge", error.name, "is not installed; pip install 'onmodel[studio]'"
+        ) from error
+    answered = f"{len(Votes(session.votes).answers)} of {len(session.pairs)} pairs answered"
+
+    def ready(url: str) -> None:
+        say(url, stderr=True)
+        say(f"{answered}; Ctrl-C pauses", stderr=True)
+
+    shown = workspace_with(project)
+    page = f"/c/{shown.character.id}/judge/{session.id}"
+    serve(shown.workspace, port, ready, page, until=lambda: ended(session.votes))

@@ -16,6 +16,7 @@ from onmodel.cli import (
     dataset,
     doctor,
     evaluate,
+    experiment,
     influence,
     init,
     judge,
@@ -84,6 +85,7 @@ app.command("settings")(settings.command)
 app.command("evaluate")(evaluate.command)
 app.command("judge")(judge.command)
 app.command("influence")(influence.command)
+app.add_typer(experiment.app, name="experiment")
 app.add_typer(metrics.app, name="metrics")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(lora.app, name="lora")

@@ -66,7 +66,7 @@ def print_forecast(forecast: "Forecast", steps: Sequence[Step], console: Console
     for name, row in forecast.trained.items():
         console.print(
             f"{name}: trains {row.parameters / 1e6:.1f} M parameters in {row.layers} of"
-            f" {len(base.spec.linears)} layers; a checkpoint is"
+            f" {row.all_layers} layers; a checkpoint is"
             f" {row.file_bytes / 2**20:.0f} MiB",
             highlight=False,
             soft_wrap=True,

@@ -1,19 +1,26 @@
 """`onmodel run RECIPE`: print the plan, run what the project lacks, show the result."""
 
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from onmodel.cli.console import PlainConsole, say, say_json
-from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE
+from onmodel.cli.options import DRY_RUN, JSON, PROJECT, RECIPE, expand
+from onmodel.command_settings import CommandSettings, option
+from onmodel.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from onmodel.engine.plan import Step
+    from onmodel.engine.project import Project
+    from onmodel.engine.running import Result
+    from onmodel.events import Events
     from onmodel.processes import Processes
     from onmodel.recipe import Recipe
 
@@ -37,8 +44,39 @@ class Output:
     tracker: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineChoice(CommandSettings):
+    """What runs the stages."""
+
+    engine: Literal["local", "ray"] = option(
+        "What runs the stages: this process, or a Ray cluster.", "local"
+    )
+    address: str | None = option(
+        "Address of the Ray cluster: auto, host:port or ray://host:port. Default: a cluster of this"
+        " machine alone.",
+        None,
+    )
+    per_card: int = option("Workers of the cluster that share a card.", 1, least=1, most=16)
+
+    def check(self) -> None:
+        """Raise InputError for options that do not go together, or when Ray is not installed."""
+        if self.engine == "ray":
+            from onmodel.engine.cluster.engine import check_ray
+
+            check_ray()
+            if "WORLD_SIZE" in os.environ:
+                remedy = "runs each training in one process; leave out the launcher, or the engine"
+                raise InputError("--engine", "ray", remedy)
+        elif self.address is not None or self.per_card != 1:
+            option = "--per-card" if self.address is None else "--address"
+            value = self.per_card if self.address is None else self.address
+            raise InputError(option, value, "belongs to a cluster; add --engine ray")
+
+
+@expand
 def command(
     recipe: RECIPE,
+    engine: EngineChoice,
     until: UNTIL = None,
     project: PROJECT = None,
     dry_run: DRY_RUN = False,
@@ -46,10 +84,16 @@ def command(
     tracker: TRACKER = None,
 ) -> None:
     """Run a recipe. Interrupted at any moment, the same command continues where it stopped."""
-    execute(recipe, project, until, Output(dry_run, as_json, tracker))
+    execute(recipe, project, until, Output(dry_run, as_json, tracker), engine)
 
 
-def execute(path: Path, folder: Path | None, until: str | None, output: Output) -> None:
+def execute(
+    path: Path,
+    folder: Path | None,
+    until: str | None,
+    output: Output,
+    engine: EngineChoice | None = None,
+) -> None:
     """Plan and run a recipe, whole or `until` a stage, and print the result on stdout.
 
     Started by a launcher of several processes, all of them train; the first does the rest.
@@ -58,6 +102,8 @@ def execute(path: Path, folder: Path | None, until: str | None, output: Output) 
     from onmodel.processes import ALONE, joined
     from onmodel.recipe import load_recipe
 
+    engine = engine or EngineChoice()
+    engine.check()
     with nullcontext(ALONE) if output.dry_run else joined() as processes:
         if not processes.first:
             processes.wait()  # until the first found nothing wrong and holds the project
@@ -67,7 +113,8 @@ def execute(path: Path, folder: Path | None, until: str | None, output: Output) 
         if output.dry_run:
             _forecast(recipe, steps, output.as_json)
         else:
-            _run(recipe, folder or Path(path.stem), until, output, processes)
+            making = partial(_make, recipe, until, output.tracker, engine, processes)
+            _run(recipe, folder or Path(path.stem), until, output, processes, making)
 
 
 def _plan(
@@ -99,12 +146,36 @@ def _forecast(recipe: "Recipe", steps: "Sequence[Step]", as_json: bool) -> None:
         say_json(plan_as_dict(recipe, steps, found))
 
 
+def _make(
+    recipe: "Recipe",
+    until: str | None,
+    tracker: str | None,
+    engine: EngineChoice,
+    processes: "Processes",
+    project: "Project",
+    events: "Events",
+) -> "Result":
+    """Run the stages with the engine."""
+    from onmodel.engine import local
+
+    if engine.engine == "local":
+        return local.run(recipe, project, events, until, processes, tracker)
+    from onmodel.engine.cluster import engine as cluster
+
+    address, per_card = engine.address, engine.per_card
+    return cluster.run(recipe, project, events, until, tracker, address, per_card)
+
+
 def _run(
-    recipe: "Recipe", folder: Path, until: str | None, output: Output, processes: "Processes"
+    recipe: "Recipe",
+    folder: Path,
+    until: str | None,
+    output: Output,
+    processes: "Processes",
+    making: "Callable[[Project, Events], Result]",
 ) -> None:
     from onmodel.cli.render import on_terminal
     from onmodel.cli.tables import print_results
-    from onmodel.engine import local
     from onmodel.engine.project import Project
     from onmodel.hashing import read_json
     from onmodel.report.collect import publish, write_results
@@ -113,7 +184,7 @@ def _run(
     with project.writing() if processes.first else nullcontext(), on_terminal(talk) as events:
         if processes.first:
             processes.wait()
-        result = local.run(recipe, project, events, until, processes, output.tracker)
+        result = making(project, events)
     if not processes.first:
         return
     found: Any

@@ -17,6 +17,14 @@ def command(
             help="Folder below which new characters find pictures and ComfyUI. May be repeated.",
         ),
     ] = None,
+    card: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--card",
+            min=0,
+            help="Number of a CUDA card that runs may use, one run on each. May be repeated.",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1. 0: any free port.")] = 0,
 ) -> None:
     """Serve the studio on this machine until Ctrl-C. Runs that it started go on."""
@@ -24,8 +32,9 @@ def command(
 
     try:
         from onmodel.studio.server import serve
+        from onmodel.studio.workspace import open_workspace
     except ModuleNotFoundError as error:
         raise InputError(
             "studio", error.name, "is not installed; pip install 'onmodel[studio]'"
         ) from error
-    serve(folder, root or [], port, ready=say)
+    serve(open_workspace(folder, root or []), port, ready=say, cards=card or ())

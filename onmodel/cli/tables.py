@@ -10,17 +10,18 @@ from rich.tree import Tree
 
 from onmodel.cli.plan import clock
 from onmodel.cli.render import wide
-from onmodel.judge.page import judge_rows, spelt
-from onmodel.judge.result import SessionResult
+from onmodel.engine.draft import DraftStage
+from onmodel.engine.experiments import Experiment
+from onmodel.judge.result import SessionResult, judge_rows, spelt
 from onmodel.ledger.store import RunRecord
-from onmodel.report.influence import InfluenceTable
+from onmodel.report.experiment import ExperimentTable
 from onmodel.report.lineage_tree import Branch, LineageTree
 from onmodel.report.table import Table, TableCell, TableRow
 from onmodel.text import printable
 
 MOST_MODELS, WIDEST = 4, 100  # of the result on a terminal; the second in characters
 AXIS_WIDTH, MODEL_WIDTH = 26, 20  # of its columns at most
-OUTCOME_STYLES = {"helps": "blue", "harms": "red", "open": "dim"}
+OUTCOME_STYLES = {"better": "blue", "worse": "red", "same": "", "open": "dim"}
 STATE_STYLES = {
     "queued": "dim",
     "running": "blue",
@@ -121,25 +122,51 @@ def _left_out(table: Table, places: Sequence[int], models: int) -> list[str]:
     return lines
 
 
-def print_influence(table: InfluenceTable, console: Console) -> None:
-    """Print a row for each axis, a column for each subset, and a sentence for each subset."""
-    rich = RichTable(
-        title=f"{table.training}: what each subset does", title_justify="left", pad_edge=False
-    )
+def print_experiment(table: ExperimentTable, console: Console) -> None:
+    """Print a row for each axis, a column for each variant, a sentence for each variant, and what
+    to try next."""
+    rich = RichTable(title=f"variants against {table.base}", title_justify="left", pad_edge=False)
     rich.add_column("axis", no_wrap=True)
     rich.add_column("floor", justify="right")
-    for subset in table.subsets:
-        rich.add_column(subset, justify="right", no_wrap=True)
+    for name in table.variants:
+        rich.add_column(name, justify="right", no_wrap=True)
     for row in table.rows:
-        cells = [
-            Text(one.change, OUTCOME_STYLES[outcome])
-            for one, outcome in zip(row.comparisons, row.outcomes, strict=True)
-        ]
+        cells = [Text(one.change, OUTCOME_STYLES[one.outcome]) for one in row.comparisons]
         rich.add_row(row.axis.short, row.floor, *cells)
     console = wide(console)
     console.print(rich, highlight=False)
-    for sentence in table.sentences:
+    for sentence in (*table.sentences, table.next_step):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_cells(experiment: Experiment, console: Console) -> None:
+    """Print the variants of an experiment with their changes and stages, and what they share."""
+    rich = RichTable(title=f"experiment {experiment.name}", title_justify="left", pad_edge=False)
+    for column in ("variant", "change", "stages"):
+        rich.add_column(column)
+    rich.add_row("base", "", ", ".join(experiment.base))
+    for one in experiment.variants:
+        same = f"the same as {one.same_as}"
+        stages = same if one.same_as is not None else ", ".join(one.stages)
+        rich.add_row(*map(printable, (one.name, one.change.words, stages)))
+    console = wide(console)
+    console.print(rich, highlight=False)
+    for stage, readers in experiment.shared.items():
+        console.print(f"{stage} is shared by {len(readers)} cells", highlight=False)
+
+
+def print_stages(stages: Sequence[DraftStage], console: Console) -> None:
+    """Print stages with their cost, and how much of them is made."""
+    rich = _columns("stage", "", "made", "about")
+    for row in stages:
+        rich.add_row(row.name, row.verb, "yes" if row.done else "no", clock(row.seconds))
+    console = wide(console)
+    console.print(rich, highlight=False)
+    left = [row.seconds for row in stages if not row.done]
+    known = [seconds for seconds in left if seconds is not None]
+    time = clock(sum(known) if len(known) == len(left) else None)
+    made = len(stages) - len(left)
+    console.print(f"{made} of {len(stages)} stages are made; about {time} left", highlight=False)
 
 
 def print_judged(found: SessionResult, console: Console) -> None:

@@ -91,7 +91,7 @@ def run_audit(
     if not pieces:
         raise InputError("work", workshop.folder, "no picture is kept")
     looks = _look(workshop, character, observers, events)
-    links = _links(workshop, [piece.sha256 for piece in pieces], looks, events)
+    links = _links(workshop, [piece.content for piece in pieces], looks, events)
     tags = observers.tagger.tags if observers.tagger else []
     vocabulary = _vocabulary(workshop, character, tags)
     labelled = [_labelled(piece, workshop) for piece in pieces]
@@ -121,13 +121,12 @@ def _look(workshop: Workshop, character: Character, observers: Observers, events
     pieces = workshop.kept
     with events.task("look at pictures", len(pieces)) as task:
         return look(
-            [piece.path for piece in pieces],
-            [piece.sha256 for piece in pieces],
+            [piece.cropped for piece in pieces],
+            [piece.content for piece in pieces],
             observers,
             character.palette,
             workshop.folder / "seen",
             task,
-            [piece.paper for piece in pieces],
         )
 
 
@@ -187,9 +186,8 @@ def _letters(workshop: Workshop, reader: "RapidOCR | None", events: Events) -> l
     with events.task("read letters", len(pieces)) as task:
         texts = read_all(
             reader,
-            [piece.path for piece in pieces],
-            [piece.paper for piece in pieces],
-            [piece.sha256 for piece in pieces],
+            [piece.cropped for piece in pieces],
+            [piece.content for piece in pieces],
             workshop.folder / "seen",
             task,
         )
@@ -259,7 +257,7 @@ def _repeats(
         part, whole = pieces[link.part], pieces[link.whole]
         if link.kind != "crop" and _worth(part) > _worth(whole):
             part, whole = whole, part
-        kind = "exact" if part.sha256 == whole.sha256 else link.kind
+        kind = "exact" if part.content == whole.content else link.kind
         change = f"{link.changed:.1%} of it changed"
         if clear and kind != "exact":
             one, other = clear[link.part], clear[link.whole]
@@ -288,7 +286,7 @@ def _repeats(
 def _worth(piece: Piece) -> tuple[int, bool, int]:
     """What decides which of two repeats stays: pixels, then a format without loss, then bytes."""
     return (
-        piece.width * piece.height,
+        piece.size[0] * piece.size[1],
         piece.path.suffix.lower() not in LOSSY,
         piece.path.stat().st_size if piece.path.exists() else 0,
     )

@@ -46,11 +46,13 @@ def parse_edit(
 ) -> TagEdit:
     """An edit from text: tags with commas between them; `replace` is `old=new, old=new`. Raises
     InputError for an edit that does nothing, and for a replacement without `=`."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for row in split_tags(replace):
         old, equals, new = (part.strip() for part in row.partition("="))
         if not (old and equals and new):
             raise InputError("replace", row, "write old=new")
+        if pairs.get(old, new) != new:
+            raise InputError("replace", old, f"becomes {pairs[old]} or {new}; name it once")
         pairs[old] = new
     if place not in ("first", "last"):
         raise InputError("place", place, "use first or last")
@@ -64,6 +66,13 @@ def changes(pieces: Sequence[Piece], edit: TagEdit) -> list[Changed]:
     """The pictures that the edit changes, with their tags before and after."""
     rows = [Changed(piece.name, before := tuple(piece.words), edit.of(before)) for piece in pieces]
     return [row for row in rows if row.before != row.after]
+
+
+def missing_tags(pieces: Sequence[Piece], edit: TagEdit) -> list[str]:
+    """The tags that the edit removes, replaces or moves, and no picture has."""
+    there = {word for piece in pieces for word in piece.words} | set(edit.add)
+    asked = dict.fromkeys([*edit.remove, *(edit.replace or {}), *edit.front])
+    return [tag for tag in asked if tag not in there]
 
 
 def edit_tags(workshop: Workshop, rows: Sequence[Changed]) -> Workshop:

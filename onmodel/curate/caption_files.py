@@ -27,7 +27,7 @@ SIDECARS = (*TEXTS, ".json")
 # sd-scripts' fine tuning.
 TABLES = (
     *("captions.json", "metadata.jsonl", "metadata.csv", "metadata.json", "captions.jsonl"),
-    *("meta_clean.json", "meta_cap_dd.json", "meta_cap.json"),
+    *("meta_clean.json", "meta_lat.json", "meta_cap_dd.json", "meta_cap.json"),
 )
 LARGEST_CAPTION = 2**20  # bytes that are read of one; parse_caption says how many it may have
 _BLANK = b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"  # byte order marks and space
@@ -56,6 +56,7 @@ class CaptionFiles:
         self._table_first = table_first
         self._names = by_folded_name([*listing.files, *listing.folders, *listing.doubtful])
         self._tables: dict[str, Mapping[str, Any]] = {}
+        self._useless: set[str] = set()  # tables without a row about a picture of the folder
         self.notes: list[str] = []
         self.used: Counter[str] = Counter()
         self.unused: Counter[str] = Counter()
@@ -110,6 +111,10 @@ class CaptionFiles:
     def summary(self) -> list[str]:
         """Lines about the sources: none where all captions come from the one that is named."""
         lines = list(self.notes)
+        needed = "it needs the keys or columns file_name and text"
+        lines += [
+            f"{name} has no row about a picture here; {needed}" for name in sorted(self._useless)
+        ]
         if set(self.used) - {self._extension.lower()} or self.unused:
             used = ", ".join(f"{n} from {source}" for source, n in sorted(self.used.items()))
             unused = ", ".join(f"{n} × {source}" for source, n in sorted(self.unused.items()))
@@ -145,15 +150,15 @@ class CaptionFiles:
         return found
 
     def _from_row(self, source: str, value: Any) -> FoundCaption | None:
-        several = isinstance(value, list) and len(value) > 1
-        first = value[0] if isinstance(value, list) and value else value
-        tags, sentence = _words_of(first, self._lines)
-        return FoundCaption(source, tags, sentence, several) if tags or sentence else None
+        captions = _alternatives(value)
+        tags, sentence = _words_of(captions[0] if captions else None, self._lines)
+        return FoundCaption(source, tags, sentence, len(captions) > 1) if tags or sentence else None
 
     def _rows(self, picture: Path) -> Iterator[tuple[str, Any]]:
         for name, table in self._tables.items():
             for key in (folded(picture.name), folded(picture.stem)):
                 if key in table:
+                    self._useless.discard(name)
                     yield name, table[key]
                     break
 
@@ -162,9 +167,11 @@ class CaptionFiles:
             text = read_text(path, "captions")
             rows = list(_table_rows(path, name, text))
         except (InputError, csv.Error) as error:
-            self.notes.append(f"{name} is not read: {printable(error)}")
+            why = error.remedy if isinstance(error, InputError) else error
+            self.notes.append(f"{name} is not read: {printable(why)}")
             return
         self.seen.add(path)
+        self._useless.add(name)
         self._tables[name] = {folded(PurePosixPath(file).name): value for file, value in rows}
 
     def _read_table_above(self, path: Path) -> None:
@@ -188,9 +195,11 @@ def tables_above(folder: Path) -> list[Path]:
 def _table_rows(path: Path, name: str, text: str) -> Iterator[tuple[str, Any]]:
     """(file, caption) of every row of a table. Raises InputError for a damaged one."""
     if name.endswith(".csv"):
-        rows: Any = list(csv.DictReader(io.StringIO(text, newline="")))
+        header = text.partition("\n")[0]
+        delimiter = max(",;\t", key=header.count)  # spreadsheets write the one of their language
+        rows: Any = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     elif name.endswith(".jsonl"):
-        rows = [parse_json_in(line, path, "captions") for line in text.splitlines() if line.strip()]
+        rows = _json_lines(path, text)
     else:
         rows = parse_json_in(text, path, "captions")
     if isinstance(rows, dict):
@@ -201,6 +210,30 @@ def _table_rows(path: Path, name: str, text: str) -> Iterator[tuple[str, Any]]:
             file = next((row[key] for key in _FILE if isinstance(row.get(key), str)), None)
             if file:
                 yield file.replace("\\", "/"), row
+
+
+def _json_lines(path: Path, text: str) -> list[Any]:
+    """The values of lines of JSON. Raises InputError with the number of a damaged one."""
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):  # a text may hold other ends of lines
+        try:
+            if line.strip():
+                rows.append(parse_json(line))
+        except ValueError as error:
+            remedy = f"line {number} is not valid JSON ({error}); correct it"
+            raise InputError("captions", path, remedy) from error
+    return rows
+
+
+def _alternatives(value: Any) -> Sequence[Any]:
+    """The captions of one picture, where a row or a key of it holds a list of them."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        for key in _WORDS:
+            if isinstance(found := value.get(key), list):
+                return [{**value, key: one} for one in found]
+    return [value]
 
 
 def _words_of(value: Any, lines: Lines) -> tuple[str, str]:
@@ -228,7 +261,10 @@ def _words_of(value: Any, lines: Lines) -> tuple[str, str]:
 def _listed(value: Any) -> Sequence[str]:
     """The tags in a text, a list, a table of lists, or a tagger's table of probabilities."""
     if isinstance(value, str):
-        return [word for part in value.split(",") if (word := " ".join(part.split()))]
+        # Image boards put spaces between tags, and "_" within them.
+        booru = "," not in value and "_" in value
+        parts = value.split() if booru else value.split(",")
+        return [word for part in parts if (word := " ".join(part.split()))]
     if isinstance(value, dict):
         scored = all(isinstance(inner, int | float) for inner in value.values())
         value = list(value if scored else value.values())

@@ -13,7 +13,6 @@ from pathlib import Path
 from onmodel.character import Character
 from onmodel.curate.endpoint import Endpoint, Message, Unusable, ask_all, picture_url
 from onmodel.curate.workshop import Piece
-from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import InputError
 from onmodel.events import Task
 from onmodel.hashing import hash_json, read_json, write_json
@@ -115,7 +114,7 @@ def question(piece: Piece, character: Character) -> list[Message]:
     facts = f"Tags that are known to be true: {', '.join(piece.words)}."
     image = {
         "type": "image_url",
-        "image_url": {"url": picture_url(open_picture(piece.path, piece.paper or WHITE))},
+        "image_url": {"url": picture_url(piece.cropped.open())},
     }
     return [
         {"role": "system", "content": instruction},
@@ -146,5 +145,5 @@ def _one(piece: Piece, character: Character, endpoint: Endpoint) -> tuple[str, s
 def _place(piece: Piece, character: Character, endpoint: Endpoint, folder: Path) -> Path:
     """The file of the answer to this question by this model."""
     sheet = [character.trigger, character.tags]
-    asked = [ASKED, endpoint.model, piece.sha256, piece.paper, piece.words, sheet]
+    asked = [ASKED, endpoint.model, piece.content, piece.paper, piece.words, sheet]
     return folder / f"{hash_json(asked)}.json"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from onmodel.character import Character
 from onmodel.curate.captioner import Answers, describe, stored
+from onmodel.curate.decisions import fix_decision, still_apply
 from onmodel.curate.endpoint import Endpoint
+from onmodel.curate.findings import read_findings
 from onmodel.curate.sentences import sentence_of
 from onmodel.curate.settings import CaptionSettings, EndpointSettings
 from onmodel.curate.targets import check_subsets
@@ -15,10 +17,7 @@ from onmodel.curate.workshop import (
     Decision,
     Piece,
     Workshop,
-    fix_decision,
     open_workshop,
-    read_findings,
-    still_apply,
 )
 from onmodel.errors import InputError
 from onmodel.events import Events

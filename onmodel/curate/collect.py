@@ -22,7 +22,8 @@ NO_EFFECT = "white everywhere"
 DARK = 2  # levels of 256 that count as black
 _MASKS = {
     "black everywhere": (
-        "nothing of these pictures is learnt; white is what is learnt: invert the masks"
+        "nothing of these pictures is learnt; white (255) is what is learnt: invert the masks, or"
+        " save those of 0 and 1 with 0 and 255"
     ),
     "transparent everywhere": (
         "nothing of these pictures is learnt; leave out alpha_mask, or save them with their colours"

@@ -4,15 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onmodel.curate.findings import AuditFinding
+from onmodel.curate.findings import AuditFinding, read_findings
 from onmodel.curate.workshop import (
     Decision,
     Piece,
     Workshop,
-    fix_decision,
+    after,
     open_workshop,
-    read_findings,
-    still_apply,
 )
 from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError
@@ -62,22 +60,35 @@ def fix_findings(
 
 
 def decide_by_hand(
-    work: Path, pictures: Sequence[str], keep: bool, tags: str, sentence: str, why: str
+    workshop: Workshop,
+    pictures: Sequence[str],
+    keep: bool,
+    tags: str | None,
+    sentence: str | None,
+    why: str,
 ) -> int:
-    """Record a person's decision about pictures, as one step: their tags, their sentence, or
-    whether they are kept. Returns the number of decisions."""
-    workshop = open_workshop(work)
+    """Record a person's decision about pictures, as one step: their tags, their sentence, "" for
+    none, or without both whether they are kept. Returns the number of decisions."""
     rows = []
     for name in pictures:
-        if tags:
+        if tags is not None:
             now = tuple(workshop.pieces[name].words) if name in workshop.pieces else ()
             rows.append(Decision(0, "tag", "person", name, now, tuple(split_tags(tags)), why))
-        if sentence:
+        if sentence is not None:
             rows.append(Decision(0, "sentence", "person", name, sentence=sentence, why=why))
-        if not tags and not sentence:
+        if tags is None and sentence is None:
             rows.append(Decision(0, "keep" if keep else "aside", "person", name, why=why))
     workshop.decide(rows)
     return len(rows)
+
+
+def merged_tags(now: Sequence[str], seen: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The tags of `now` with the change that makes `wanted` of `seen`: what another person changed
+    meanwhile stands."""
+    if list(now) == list(seen):
+        return list(wanted)
+    kept = [tag for tag in now if tag in wanted or tag not in seen]
+    return kept + [tag for tag in wanted if tag not in seen and tag not in kept]
 
 
 @dataclass(frozen=True)
@@ -110,3 +121,26 @@ def decide_pair(work: Path, keep: Sequence[str], exclude: Sequence[str]) -> None
     rows = [Decision(0, "keep", "person", name) for name in keep]
     rows += [Decision(0, "aside", "person", name, why=why) for name in exclude]
     open_workshop(work).decide(rows)
+
+
+def fix_decision(finding: AuditFinding) -> Decision | None:
+    """The decision that applies a finding's fix; None for a finding without one."""
+    if finding.fix is None or not finding.picture:
+        return None
+    why = f"{finding.id} {finding.kind}: {finding.evidence}"
+    if finding.fix.aside:
+        return Decision(0, "aside", f"rule: {finding.kind}", finding.picture, why=why)
+    by = finding.fix.by or f"rule: {finding.kind}"
+    return Decision(0, "tag", by, finding.picture, finding.fix.remove, finding.fix.add, why)
+
+
+def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions, in order, whose tags still exist when they are applied: an audit may be older
+    than the last change."""
+    pieces, fresh = dict(workshop.pieces), []
+    for row in decisions:
+        piece = pieces.get(row.picture)
+        if piece is not None and set(row.remove) <= set(piece.words):
+            pieces[row.picture] = after(piece, row)
+            fresh.append(row)
+    return fresh

@@ -6,9 +6,11 @@ id, is kept in audit.json, and may carry a fix that can be applied. Nothing is c
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from onmodel.hashing import hash_json
+from onmodel.errors import InputError, StateError
+from onmodel.hashing import hash_json, read_json
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")  # the most severe first
@@ -93,3 +95,15 @@ def finding_from(row: dict[str, Any]) -> AuditFinding:
     return AuditFinding(
         row["kind"], row["severity"], row["picture"], row["subject"], row["evidence"], fix or None
     )
+
+
+def read_findings(folder: Path) -> list[AuditFinding]:
+    """The findings of the last audit. Raises InputError when there was none."""
+    if not (folder / "audit.json").exists():
+        raise InputError("work", folder, "was not audited yet; run `onmodel dataset audit` first")
+    try:
+        return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StateError(
+            folder / "audit.json", "is damaged; run `onmodel dataset audit` again"
+        ) from error

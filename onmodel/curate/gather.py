@@ -179,7 +179,7 @@ def _lines(scan: FolderScan) -> list[str]:
     if scan.uncaptioned:
         lines.append(f"{scan.uncaptioned} of {len(scan.pictures)} pictures have no caption")
     if masks := sum(picture.mask is not None for picture in scan.pictures):
-        lines.append(f"{masks} masks are left alone: a data set has none; a recipe names them")
+        lines.append(f"{masks} masks lie beside pictures; an export copies them into masks/")
     return lines
 
 

@@ -25,6 +25,7 @@ from onmodel.curate.listing import (
     left_alone,
     list_folder,
     masks_in,
+    masks_of,
     split_masks,
 )
 from onmodel.curate.provenance import NAME as PROVENANCE
@@ -36,7 +37,7 @@ from onmodel.errors import InputError
 from onmodel.hashing import hash_json, sha256_file
 from onmodel.paths import folded
 from onmodel.policy import check_text
-from onmodel.reading import read_bytes
+from onmodel.reading import read_bytes, read_text
 from onmodel.text import printable
 from onmodel.validation import StrictTable
 
@@ -81,7 +82,8 @@ class Reading(StrictTable):
         default=None,
         description=(
             "Folder with a mask of the same name for each picture; white counts in the loss. "
-            "Unset: masks named NAME-masklabel.png, NAME_mask.png or masks/NAME.png are used."
+            "Unset: masks named NAME-masklabel.png, NAME_mask.png, mask_NAME.png or masks/NAME.png "
+            "are used."
         ),
     )
     alpha_mask: bool = Field(
@@ -156,7 +158,7 @@ def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> Fo
     pictures, masks, further = split_masks(listing, captioned)
     by_name = 0 if reading.masks else len(masks)
     if reading.masks is not None:
-        masks = masks_in(reading.masks)
+        masks = masks_of([path.stem for path in everything], masks_in(reading.masks))
     stems = Counter(path.stem for path in pictures)
     found, refused, uncaptioned = [], [], 0
     for path in sorted([*pictures, *listing.doubtful], key=lambda path: path.name):
@@ -228,8 +230,23 @@ def _lone_captions(listing: Listing, captions: CaptionFiles, extension: str) -> 
             why = "a caption without a picture of its name"
             if stem in stems:
                 why = f"left alone: another file is the caption of {stems[stem].name}"
+            elif _lists_pictures(path, listing):
+                why = (
+                    "a list of captions, which is not read; save it as metadata.csv with the"
+                    " columns file_name and text"
+                )
             refused.append(Refusal(printable(path.name), printable(why)))
     return refused
+
+
+def _lists_pictures(path: Path, listing: Listing) -> bool:
+    """Whether lines of a text begin with the names of pictures."""
+    try:
+        text = read_text(path, "captions")
+    except InputError:
+        return False
+    lines = text.splitlines()
+    return any(line.startswith(picture.name) for line in lines for picture in listing.pictures)
 
 
 def _notes(
@@ -247,7 +264,7 @@ def _notes(
     used = (*MASK_FOLDERS, reading.masks.name.lower() if reading.masks else "")
     folders = [path for path in listing.folders if path.name.lower() not in used]
     notes = captions.summary() + left_alone(strays, "beside the pictures")
-    notes += left_alone(further, "as further masks")
+    notes += left_alone(further, "as further masks or masks of no picture")
     if folders:
         names = ", ".join(printable(path.name) for path in folders[:SHOWN])
         more = f" and {len(folders) - SHOWN} more" if len(folders) > SHOWN else ""

@@ -103,6 +103,11 @@ class Sight:
         """The probability of a tag in picture `i`; None for a tag that the tagger lacks."""
         return float(self.probabilities[i, self.tags.index(tag)]) if tag in self.tags else None
 
+    def hardly_sees(self, i: int, attribute: str, value: str, tag: str) -> float | None:
+        """The probability of a label in picture `i` where it does not confirm it, else None."""
+        p = self.probability(i, tag) if self.judges(attribute) else None
+        return p if p is not None and p < self.usual[attribute][value] / 2 else None
+
 
 def audit_labels(
     pictures: Sequence[Labelled],
@@ -388,11 +393,9 @@ def _strictly(
             if not own and attribute not in designed and all(values.values()):
                 evidence = "not said, and its subset must say it"
                 yield AuditFinding("missing label", "warning", picture.name, attribute, evidence)
-            if sight is None or not sight.judges(attribute):
-                continue
-            for value in own:
-                p = sight.probability(i, values[value])
-                if p is not None and p < sight.usual[attribute][value] / 2:
+            for value in own if sight is not None else ():
+                p = sight.hardly_sees(i, attribute, value, values[value]) if sight else None
+                if p is not None:
                     evidence = f"says {value}, which is hardly seen ({p:.2f})"
                     yield AuditFinding(
                         "doubtful label", "warning", picture.name, attribute, evidence

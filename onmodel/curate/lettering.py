@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from onmodel.curate.crop import Cropped
 from onmodel.curate.findings import AuditFinding, Fix
-from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.errors import StateError
 from onmodel.evaluate.observers.onnx import silence_onnxruntime
 from onmodel.events import Task
@@ -69,8 +69,7 @@ def read(reader: "RapidOCR", image: Image.Image) -> list[tuple[str, float]]:
 
 def read_all(
     reader: "RapidOCR",
-    paths: Sequence[Path],
-    backgrounds: Sequence[str],
+    pictures: Sequence[Cropped],
     hashes: Sequence[str],
     cache: Path,
     task: Task,
@@ -78,19 +77,13 @@ def read_all(
     """What `read` finds in each picture; kept in `cache`, in pieces. `task` moves by pictures.
     Raises StateError."""
     found: list[list[tuple[str, float]]] = []
-    for start in range(0, len(paths), CHUNK):
+    for start in range(0, len(pictures), CHUNK):
         part = slice(start, start + CHUNK)
-        key = ["lettering", VERSION, list(hashes[part]), list(backgrounds[part])]
+        key = ["lettering", VERSION, list(hashes[part])]
+        key.append([picture.background for picture in pictures[part]])
         path = cache / f"{hash_json(key)}.json"
         if not path.exists():
-            seen = zip(paths[part], backgrounds[part], strict=True)
-            write_json(
-                path,
-                [
-                    read(reader, open_picture(picture, background or WHITE))
-                    for picture, background in seen
-                ],
-            )
+            write_json(path, [read(reader, picture.open()) for picture in pictures[part]])
         try:
             for row in read_json(path):
                 found.append([(str(text), float(score)) for text, score in row])
@@ -98,7 +91,7 @@ def read_all(
             raise StateError(
                 path, f"is damaged; remove it and run the same command again ({error})"
             ) from error
-        task.advance(len(paths[part]))
+        task.advance(len(pictures[part]))
     return found
 
 

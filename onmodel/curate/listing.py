@@ -6,7 +6,7 @@ Import, recipes, the doctor, zips and sd-scripts' folders all ask here.
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ SHOWN = 12  # kinds of files that a line names
 MASK_FOLDERS = ("masks", "mask")
 # OneTrainer: NAME-masklabel.png and further ones with a number; others: NAME_mask.png.
 _MASK = re.compile(r"(.+?)(?:[-_.]masklabel|[-_.]mask|[-_.]condlabel)(\d?)", re.I | re.S)
+_MASK_BEFORE = re.compile(r"mask[-_](.+)()", re.I | re.S)  # mask_NAME.png
 _CONDITION = re.compile(r"condlabel\d?$", re.I)
-_NUMBERED = re.compile(r"(\d+)_(.+)", re.S)
+_NUMBERED = re.compile(r"(\d+)_(.*)", re.S)
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,12 @@ def _leads_to_pictures(folder: Path, depth: int = 2) -> bool:
 
 
 def repeats_of(folder: Path) -> tuple[int, str] | None:
-    """The repeats and the name of a folder called as sd-scripts does, `10_name`; None for another
-    name."""
+    """The repeats and the name of a folder called as sd-scripts does, `10_name` or `10_`, which is
+    its own name; None for another name."""
     match = _NUMBERED.fullmatch(folder.name)
     if match is None or not 1 <= int(match[1]) <= MOST_REPEATS:
         return None
-    return int(match[1]), match[2]
+    return int(match[1]), match[2] or folder.name
 
 
 def holds_pictures(folder: Path) -> bool:
@@ -182,10 +183,12 @@ def holds_pictures(folder: Path) -> bool:
 def split_masks(
     listing: Listing, captioned: Iterable[str]
 ) -> tuple[list[Path], dict[str, Path], list[Path]]:
-    """The pictures without masks, stem → mask, and the further masks of pictures that have one.
+    """The pictures without masks, stem → mask, and the other masks: further ones of pictures that
+    have one, and those of no picture.
 
-    A mask is called after its picture (`NAME-masklabel.png`, `NAME_mask.png`) or lies under its
-    name in `masks/`. A picture with a caption of its own (its stem in `captioned`) is no mask.
+    A mask is called after its picture (`NAME-masklabel.png`, `NAME_mask.png`, `mask_NAME.png`) or
+    lies under its name in `masks/`. A picture with a caption of its own (its stem in `captioned`)
+    is no mask.
     """
     stems = {path.stem for path in listing.pictures}
     own = set(captioned)
@@ -193,7 +196,7 @@ def split_masks(
     masks: dict[str, Path] = {}
     further: list[Path] = []
     for path in listing.pictures:
-        match = _MASK.fullmatch(path.stem)
+        match = _MASK.fullmatch(path.stem) or _MASK_BEFORE.fullmatch(path.stem)
         if match is None or match[1] not in stems or path.stem in own:
             pictures.append(path)
         elif match[1] in masks or match[2] or _CONDITION.search(path.stem):
@@ -202,21 +205,35 @@ def split_masks(
             masks[match[1]] = path
     for folder in listing.folders:
         if folder.name.lower() in MASK_FOLDERS and not leads_out(folder, listing.folder):
-            for stem, path in masks_in(folder).items():
-                if stem in stems:
-                    masks.setdefault(stem, path)
+            named = masks_in(folder)
+            found = masks_of(stems, named)
+            further += sorted(set(named.values()) - set(found.values()))
+            masks = found | masks
     return pictures, masks, further
 
 
+def masks_of(stems: Collection[str], masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Stem of a picture → its mask. Names are compared without case and Unicode form, where they
+    differ in nothing else."""
+    counts = Counter(map(folded, stems))
+    alike = {folded(stem): path for stem, path in masks.items()}
+    found = {}
+    for stem in stems:
+        same = alike.get(folded(stem)) if counts[folded(stem)] == 1 else None
+        if (path := masks.get(stem, same)) is not None:
+            found[stem] = path
+    return found
+
+
 def masks_in(folder: Path, field: str = "masks") -> dict[str, Path]:
-    """Stem of a picture → its mask in a folder of masks, named as the picture or `NAME_mask`.
-    Raises InputError when the folder cannot be read."""
+    """Stem of a picture → its mask in a folder of masks, named as the picture, `NAME_mask` or
+    `mask_NAME`. Raises InputError when the folder cannot be read."""
     listing = list_folder(folder, field)
     found: dict[str, Path] = {}
     paths = [*listing.pictures, *listing.doubtful, *listing.files, *listing.folders]
     for path in paths:
         found.setdefault(path.stem, path)
-        match = _MASK.fullmatch(path.stem)
+        match = _MASK.fullmatch(path.stem) or _MASK_BEFORE.fullmatch(path.stem)
         if match is not None and not match[2] and not _CONDITION.search(path.stem):
             found.setdefault(match[1], path)
     return found

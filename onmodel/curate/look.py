@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from onmodel.curate.crop import Cropped
 from onmodel.curate.duplicates import Thumb
 from onmodel.curate.quality import Quality
 from onmodel.dataset.arrays import arrays_of_pictures
-from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.evaluate.observers import Observers
 from onmodel.evaluate.observers.colour import colours
 from onmodel.events import Task
@@ -55,34 +55,31 @@ class Looks:
 
 
 def look(
-    paths: Sequence[Path],
+    pictures: Sequence[Cropped],
     hashes: Sequence[str],
     observers: Observers,
     palette: Mapping[str, str],
     cache: Path,
     task: Task,
-    backgrounds: Sequence[str] = (),
 ) -> Looks:
-    """Run the observers on pictures. `hashes` are their SHA-256, `backgrounds` the colours behind
-    transparent pixels ("" or none: white).
+    """Run the observers on pictures. `hashes` are those of what they show.
 
     `task` advances by pictures. Raises StateError for a file that cannot be read, or a damaged
     cache.
     """
-    if not paths:
+    if not pictures:
         raise ValueError("no picture to look at")
-    backgrounds = backgrounds or [""] * len(paths)
+    backgrounds = [picture.background for picture in pictures]
 
     def key(part: slice) -> object:
-        shown = [list(hashes[part]), list(backgrounds[part])]
+        shown = [list(hashes[part]), backgrounds[part]]
         return [VERSION, *shown, observers.sha256, dict(palette)]
 
     def make(part: slice) -> Mapping[str, np.ndarray]:
-        pairs = zip(paths[part], backgrounds[part], strict=True)
-        images = [open_picture(path, background or WHITE) for path, background in pairs]
+        images = [picture.open() for picture in pictures[part]]
         return vars(_seen(images, observers, palette))
 
-    return Looks(**arrays_of_pictures(len(paths), CHUNK, key, make, cache, task))
+    return Looks(**arrays_of_pictures(len(pictures), CHUNK, key, make, cache, task))
 
 
 def _seen(images: Sequence[Image.Image], observers: Observers, palette: Mapping[str, str]) -> Looks:

@@ -3,7 +3,8 @@
     subset:base tag:smile -tag:hat finding:"wrong label" is:kept trigger
 
 Every term must hold; `-` before a term turns it round. A term without a key is text in the name,
-the tags or the sentence. Quote values that have spaces. Upper and lower case are the same.
+the tags or the sentence. Quote values that have spaces, and text with a colon (`"re:zero"`); `\\"`
+is a quote within them. Upper and lower case are the same.
 
 | key | holds for pictures |
 |---|---|
@@ -14,24 +15,61 @@ the tags or the sentence. Quote values that have spaces. Upper and lower case ar
 | `text` | whose sentence contains the text |
 | `finding` | that the last audit has a finding of this kind about |
 | `origin`, `rights` | that say exactly this |
-| `is` | kept, excluded, captioned, uncaptioned, edited (a person decided) |
+| `is` | kept, excluded, captioned, uncaptioned, edited (a person decided), cropped, masked |
+| `shows` | that show a value of an attribute: `shows:pose=sitting` |
+| `split` | that the next run holds out (`heldout`) or trains on (`training`) |
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onmodel.curate.vocabulary import plain
 from onmodel.curate.workshop import Piece
 from onmodel.errors import InputError
 from onmodel.text import shown
 
-KEYS = ("subset", "tag", "by", "name", "text", "finding", "origin", "rights", "is")
-STATES = ("kept", "excluded", "captioned", "uncaptioned", "edited")
+KEYS = (
+    "subset",
+    "tag",
+    "by",
+    "name",
+    "text",
+    "finding",
+    "origin",
+    "rights",
+    "is",
+    "shows",
+    "split",
+)
+STATES = ("kept", "excluded", "captioned", "uncaptioned", "edited", "cropped", "masked")
+SPLITS = ("heldout", "training")
 MOST_TAGS = 10  # that complete a word
-_TERM = re.compile(r'(?P<minus>-?)(?:(?P<key>[a-z]+):)?(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s"]+))')
+_TERM = re.compile(
+    r'(?P<minus>-?)(?:(?P<key>[a-zA-Z]+):)?(?:"(?P<quoted>(?:\\"|[^"])*)"|(?P<plain>[^\s"]+))'
+)
 _TEST = Callable[[Piece], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What queries read beside the pictures, by name of a picture: kinds of its findings in lower
+    case, whether it has a mask, `attribute=value` of what it shows, and its split. None is what is
+    not known; `unknown` says why: key → remedy."""
+
+    findings: Mapping[str, Collection[str]] = field(default_factory=dict)
+    masked: Collection[str] = ()
+    shows: Mapping[str, Collection[str]] | None = None
+    split: Mapping[str, str] | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self, terms: "Sequence[Term]") -> None:
+        """Raise InputError for a term about what is not known."""
+        for term in terms:
+            if term.key in ("shows", "split") and getattr(self, term.key) is None:
+                remedy = self.unknown.get(term.key, "is known in the studio only")
+                raise InputError("query", f"{term.key}:", remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,35 +89,40 @@ def parse_query(text: str) -> list[Term]:
         found = _TERM.match(text, at)
         if found is None or ((end := found.end()) < len(text) and not text[end].isspace()):
             raise InputError("query", shown(text[at:]), 'close the quotes: key:"two words"')
-        key, value = found["key"] or "", (found["quoted"] or found["plain"] or "").casefold()
+        key = (found["key"] or "").lower()
+        value = ((found["quoted"] or "").replace('\\"', '"') or found["plain"] or "").casefold()
         if key and key not in KEYS:
-            raise InputError("query", f"{key}:", f"keys are {', '.join(KEYS)}")
+            text = shown(found[0].removeprefix("-").replace('"', ""), 40)
+            remedy = f'keys are {", ".join(KEYS)}; quote text with a colon: "{text}"'
+            raise InputError("query", f"{key}:", remedy)
         if key == "is" and value not in STATES:
             raise InputError("query", f"is:{shown(value)}", f"use {', '.join(STATES)}")
+        if key == "split" and value not in SPLITS:
+            raise InputError("query", f"split:{shown(value)}", f"use {', '.join(SPLITS)}")
         terms.append(Term(key, value, bool(found["minus"])))
         at = end + len(text[end:]) - len(text[end:].lstrip())
     return terms
 
 
-def search(
-    pieces: Collection[Piece], query: str, findings: Mapping[str, Collection[str]]
-) -> list[Piece]:
-    """The pictures for which every term of the query holds, in their order. `findings`: name of a
-    picture → kinds of its findings."""
-    tests = [_test(term, findings) for term in parse_query(query)]
+def search(pieces: Collection[Piece], query: str, facts: PictureFacts) -> list[Piece]:
+    """The pictures for which every term of the query holds, in their order. Raises InputError for a
+    wrong query, and for what `facts` do not say."""
+    terms = parse_query(query)
+    facts.check(terms)
+    tests = [_test(term, facts) for term in terms]
     return [piece for piece in pieces if all(test(piece) for test in tests)]
 
 
-def complete(pieces: Collection[Piece], kinds: Sequence[str], word: str) -> list[str]:
+def complete(pieces: Collection[Piece], facts: PictureFacts, word: str) -> list[str]:
     """Up to 20 ways to complete the last word of a query, the most frequent first."""
     key, colon, start = word.lstrip("-").partition(":")
     sign = word[: len(word) - len(word.lstrip("-"))]
     if not colon:
         return [f"{sign}{known}:" for known in KEYS if known.startswith(key)]
     values: dict[str, int] = {}
-    for value in _values(key, pieces, kinds):
+    for value in _values(key, pieces, facts):
         values[value] = values.get(value, 0) + 1
-    start = start.strip('"').casefold()
+    start = start.replace('\\"', '"').strip('"').casefold()
     wanted = [value for value in values if start in value.casefold()]
     wanted.sort(key=lambda value: (not value.casefold().startswith(start), -values[value], value))
     return [f"{sign}{key}:{_quoted(value)}" for value in wanted[:20]]
@@ -120,7 +163,7 @@ def complete_tag(
     return options[:MOST_TAGS]
 
 
-def _values(key: str, pieces: Collection[Piece], kinds: Sequence[str]) -> list[str]:
+def _values(key: str, pieces: Collection[Piece], facts: PictureFacts) -> list[str]:
     """Every value of a key, as often as pictures have it."""
     if key == "tag":
         return [said.tag for piece in pieces for said in piece.tags]
@@ -128,14 +171,18 @@ def _values(key: str, pieces: Collection[Piece], kinds: Sequence[str]) -> list[s
         return [said.by for piece in pieces for said in piece.tags]
     if key in ("subset", "origin", "rights"):
         return [getattr(piece, key) for piece in pieces]
-    return {"is": list(STATES), "finding": list(kinds)}.get(key, [])
+    if key in ("shows", "finding"):
+        table = (facts.shows or {}) if key == "shows" else facts.findings
+        return [value for values in table.values() for value in values]
+    return {"is": list(STATES), "split": list(SPLITS)}.get(key, [])
 
 
 def _quoted(value: str) -> str:
-    return f'"{value}"' if re.search(r"\s", value) else value
+    text = value.replace('"', '\\"')
+    return f'"{text}"' if re.search(r'[\s"]', value) else value
 
 
-def _test(term: Term, findings: Mapping[str, Collection[str]]) -> _TEST:
+def _test(term: Term, facts: PictureFacts) -> _TEST:
     value = term.value
     tests: dict[str, _TEST] = {
         "subset": lambda piece: piece.subset.casefold() == value,
@@ -143,12 +190,15 @@ def _test(term: Term, findings: Mapping[str, Collection[str]]) -> _TEST:
         "by": lambda piece: any(said.by.casefold().startswith(value) for said in piece.tags),
         "name": lambda piece: value in piece.name.casefold(),
         "text": lambda piece: value in piece.sentence.casefold(),
-        "finding": lambda piece: value in findings.get(piece.name, ()),
+        "finding": lambda piece: value in map(str.casefold, facts.findings.get(piece.name, ())),
         "origin": lambda piece: piece.origin.casefold() == value,
         "rights": lambda piece: piece.rights.casefold() == value,
+        "shows": lambda piece: value in (facts.shows or {}).get(piece.name, ()),
+        "split": lambda piece: (facts.split or {}).get(piece.name) == value,
         "": lambda piece: value in _all_text(piece),
     }
-    test = _STATE_TESTS[value] if term.key == "is" else tests[term.key]
+    states = {**_STATE_TESTS, "masked": lambda piece: piece.name in facts.masked}
+    test = states[value] if term.key == "is" else tests[term.key]
     return (lambda piece: not test(piece)) if term.negated else test
 
 
@@ -162,6 +212,7 @@ _STATE_TESTS: dict[str, _TEST] = {
         or piece.told == "person"
         or any(said.by == "person" for said in piece.tags)
     ),
+    "cropped": lambda piece: bool(piece.turn or piece.box),
 }
 
 

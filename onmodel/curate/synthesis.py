@@ -14,6 +14,7 @@ import numpy as np
 
 from onmodel.character import Character
 from onmodel.curate.audit import Audit
+from onmodel.curate.crop import Cropped
 from onmodel.curate.duplicates import find_links, group_links
 from onmodel.curate.look import Looks, look
 from onmodel.curate.makers import GeneratedPicture, Maker
@@ -136,7 +137,7 @@ def _candidates(
     hashes = [sha256_file(path) for path in paths]
     with events.task("look at candidates", len(made)) as task:
         cache = workshop.folder / "seen"
-        looks = look(paths, hashes, observers, character.palette, cache, task)
+        looks = look(list(map(Cropped, paths)), hashes, observers, character.palette, cache, task)
     failed = [one for one in asked if one.path is None]
     return _Candidates([one for one, _ in made], paths, hashes, looks, failed)
 

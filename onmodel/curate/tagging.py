@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from onmodel.curate.crop import Cropped
 from onmodel.curate.workshop import Decision, Piece, Said, open_workshop
-from onmodel.dataset.pixels import WHITE, open_picture
 from onmodel.evaluate.observers import load_observers
 from onmodel.evaluate.observers.source import SCHEME, wrong
 from onmodel.evaluate.observers.tagger import Tagger
@@ -38,14 +38,13 @@ def tagger_hash(place: str) -> str:
     return hash_json([sha256_file(Path(place) / name) for name in names])
 
 
-def scored_tags(files: Sequence[tuple[Path, str]], tagger: Tagger, events: Events) -> list[Scored]:
-    """The tags of checked picture files, each with the colour behind transparent pixels ("":
-    white)."""
+def scored_tags(files: Sequence[Cropped], tagger: Tagger, events: Events) -> list[Scored]:
+    """The tags of checked pictures."""
     found: list[Scored] = []
     with events.task("tag pictures", len(files)) as task:
         for start in range(0, len(files), CHUNK):
             part = files[start : start + CHUNK]
-            images = [open_picture(path, background or WHITE) for path, background in part]
+            images = [picture.open() for picture in part]
             for row in tagger(images).tolist():
                 pairs = zip(tagger.tags, row, strict=True)
                 sure = [(tag, p) for tag, p in pairs if p >= CERTAIN]
@@ -59,7 +58,7 @@ def tag_pieces(pieces: Sequence[Piece], tagger: Tagger, events: Events) -> list[
     """The pictures; those without tags and sentence have the tagger's, with their scores as the
     source."""
     silent = [piece for piece in pieces if not piece.tags and not piece.sentence]
-    scored = scored_tags([(piece.path, piece.paper) for piece in silent], tagger, events)
+    scored = scored_tags([piece.cropped for piece in silent], tagger, events)
     tagged = {}
     for piece, row in zip(silent, scored, strict=True):
         said = tuple(Said(tag, f"tagger {p:.2f}") for tag, p in row)
@@ -72,7 +71,7 @@ def tag_untagged(work: Path, tagger: Tagger, events: Events) -> int:
     source. Returns the number of pictures that got tags."""
     workshop = open_workshop(work)
     silent = [piece for piece in workshop.kept if not piece.tags]
-    scored = scored_tags([(piece.path, piece.paper) for piece in silent], tagger, events)
+    scored = scored_tags([piece.cropped for piece in silent], tagger, events)
     decisions = []
     for piece, row in zip(silent, scored, strict=True):
         for tag, p in row:
@@ -87,7 +86,7 @@ def tag_items(
 ) -> list[Item]:
     """The pictures of a data set in `folder`; those at `untagged` say the tagger's tags after
     their own."""
-    files = [(folder / items[i].image, items[i].paper) for i in untagged]
+    files = [Cropped(folder / items[i].image, items[i].paper) for i in untagged]
     found = list(items)
     for i, row in zip(untagged, scored_tags(files, tagger, events), strict=True):
         own = [items[i].tags] if items[i].tags else []

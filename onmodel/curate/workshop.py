@@ -8,19 +8,22 @@ WORK/writer.lock     held by the process that writes; reading needs no lock
 WORK/audit.json      findings of the last audit
 WORK/models/         lineage of the models that made some of the pictures
 WORK/aliases/        lists of tag aliases
+WORK/masks/          masks of pictures, by the SHA-256 of their files
 WORK/seen/           cached results of the observers for each picture
 """
 
-import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, ValidationInfo
 
-from onmodel.curate.findings import AuditFinding, finding_from
+from onmodel.curate.crop import Box, Cropped, cropped_size
+from onmodel.curate.rows import PathText, Tag, valid, without_collections
+from onmodel.dataset.captions import check_words
 from onmodel.errors import InputError, StateError
 from onmodel.hashing import (
     append_json_lines,
@@ -39,7 +42,6 @@ PICTURES = "pictures.json"
 JOURNAL = "journal.jsonl"
 FILE = "file"  # who said the tags that a caption file holds
 _KEYS = ConfigDict(extra="forbid")  # a row with an unknown key is damaged, or of a later version
-Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,12 @@ class Said:
     by: str
 
 
+def _once(said: Said, info: ValidationInfo) -> Said:
+    """The first of equal values that a file holds: 20,000 pictures have a few hundred."""
+    known: dict[tuple[str, str], Said] | None = info.context
+    return said if known is None else known.setdefault((said.tag, said.by), said)
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A picture of a data set that is being curated, as the journal left it.
@@ -61,18 +69,19 @@ class Piece:
     stated them. `made` holds model, prompt, seed and settings of a generated picture. `told` is the
     source of the sentence. `paper` is the background colour of a transparent picture, else "";
     `profile` its colour profile, or "". `aside` is the reason why it is excluded, "" when it is
-    kept; `decided` is who decided that.
+    kept; `decided` is who decided that. `width` and `height` are those of the upright file; `turn`
+    and `box` say what of it is shown (crop.py). `mask` is that of masks.py.
     """
 
     __pydantic_config__ = _KEYS
 
     name: str
-    path: Path
+    path: Annotated[Path, PathText]
     sha256: str
     width: int
     height: int
-    subset: str
-    tags: tuple[Said, ...]
+    subset: Tag
+    tags: tuple[Annotated[Said, AfterValidator(_once)], ...]
     sentence: str
     origin: str
     rights: str
@@ -82,28 +91,48 @@ class Piece:
     made: Mapping[str, object] = field(default_factory=dict)
     aside: str = ""
     decided: str = ""
+    turn: int = 0
+    box: Box = ()
+    mask: str = ""
 
     @property
     def words(self) -> list[str]:
         return [said.tag for said in self.tags]
 
+    @property
+    def cropped(self) -> Cropped:
+        return Cropped(self.path, self.paper, self.turn, self.box)
 
-@dataclass(frozen=True)
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is shown."""
+        return cropped_size(self.width, self.height, self.turn, self.box)
+
+    @property
+    def content(self) -> str:
+        """A hash of what is shown: the file's, unless it is turned or cropped."""
+        if not self.turn and not self.box:
+            return self.sha256
+        return hash_json([self.sha256, self.turn, list(self.box)])
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """A line of the journal. `do` is tag, sentence, keep, aside, repeats, add, strict, aliases,
-    undo or redo; `step` numbers the commands that were given, `undone` is the step that undo takes
-    back and redo does again. `piece` is a picture that comes to the set, as a table. strict:
-    `subset` must say what `add` names; `aliases` is the hash of the list that holds from here
-    on."""
+    """A line of the journal. `do` is tag, sentence, keep, aside, crop, mask, repeats, add, strict,
+    aliases, undo or redo; `step` numbers the commands that were given, `undone` is the step that
+    undo takes back and redo does again. `piece` is a picture that comes to the set, as a table.
+    strict: `subset` must say what `add` names; `aliases` is the hash of the list that holds from
+    here on. crop: `turn` and `box` of crop.py; mask: `mask` of masks.py. repeats: `before` are
+    those that they replace in the train stage `stage` of a recipe."""
 
     __pydantic_config__ = _KEYS
 
     step: int
     do: str
     by: str
-    picture: str = ""
-    remove: tuple[str, ...] = ()
-    add: tuple[str, ...] = ()
+    picture: Tag = ""
+    remove: tuple[Tag, ...] = ()
+    add: tuple[Tag, ...] = ()
     why: str = ""
     subset: str = ""
     repeats: int = 0
@@ -111,6 +140,11 @@ class Decision:
     sentence: str = ""
     piece: Mapping[str, object] = field(default_factory=dict)
     aliases: str = ""
+    turn: int = 0
+    box: Box = ()
+    mask: str = ""
+    stage: str = ""
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,6 +158,7 @@ class _PicturesFile:
 
 _FIELDS = tuple(field.name for field in fields(Decision))
 _PICTURES_FILE = TypeAdapter(_PicturesFile)
+_subset_fault = lru_cache(maxsize=256)(name_fault)  # many pictures share a subset
 _PIECE, _DECISION = TypeAdapter(Piece), TypeAdapter(Decision)
 
 
@@ -166,20 +201,26 @@ class Workshop:
         if _stamp(self.folder / PICTURES) != self.stamp:
             return open_workshop(self.folder)
         path = self.folder / JOURNAL
-        if path.exists() and path.stat().st_size < self.journal_bytes:
+        size = path.stat().st_size if path.exists() else 0
+        if size < self.journal_bytes:
             return open_workshop(self.folder)
         data = whole_lines(path, self.journal_bytes)
-        rows = json_lines(path, data, len(self.journal) + 1) if data else []
+        if not data and self.imported:
+            return self
+        rows = json_lines(path, data, len(self.journal) + 1)
         return _continued(self, _decisions(self, rows), len(data))
 
     def decide(self, decisions: Sequence[Decision]) -> "Workshop":
         """Append decisions as one step and return the new state, which counts what others decided
-        meanwhile. Raises InputError for an unknown picture, BusyError when another process writes.
+        meanwhile. Raises InputError for an unknown picture and for a person's words that no caption
+        file may hold, BusyError when another process writes.
         """
         with held(self.folder):
             now = self.refreshed()
             step = max((row.step for row in now.journal), default=0) + 1
             for row in decisions:
+                if row.by == "person":
+                    check_words((*row.add, row.sentence))
                 if row.do == "add" and row.picture in now.pieces:
                     raise InputError(
                         "picture", row.picture, "is in this data set already; name another subset"
@@ -278,7 +319,7 @@ def open_workshop(folder: Path) -> Workshop:
     path = folder / PICTURES
     stamp = _stamp(path)
     try:
-        with _without_collections():
+        with without_collections():
             table = _pictures_file(path)
             pieces = {_named(piece).name: piece for piece in table.pictures}
     except ValueError as error:
@@ -289,21 +330,9 @@ def open_workshop(folder: Path) -> Workshop:
 def _pictures_file(path: Path) -> _PicturesFile:
     """The content of pictures.json. Raises ValueError with the first fault in words."""
     try:
-        return _PICTURES_FILE.validate_json(path.read_bytes())
+        return _PICTURES_FILE.validate_json(path.read_bytes(), context={})
     except ValidationError:  # the slower way says what is wrong
-        return _valid(_PICTURES_FILE, read_json(path))
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Python looks for unreachable objects again and again while many are made; none is here."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+        return valid(_PICTURES_FILE, read_json(path))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -312,41 +341,22 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_ino
 
 
-def _decisions(workshop: Workshop, rows: Sequence[object]) -> list[Decision]:
+def _decisions(workshop: Workshop, rows: Iterable[object]) -> list[Decision]:
     """Lines of the journal that follow the workshop's own. Raises StateError for a damaged one."""
     found = []
     for number, row in enumerate(rows, len(workshop.journal) + 1):
         try:
-            found.append(_valid(_DECISION, row))
+            found.append(valid(_DECISION, row))
         except ValueError as error:
             raise _damaged_line(workshop.folder, number, error) from error
     return found
-
-
-def _valid(kind: TypeAdapter[Row], row: object) -> Row:
-    """A row of JSON as what it stands for. Raises ValueError with its first fault in words."""
-    if not isinstance(row, dict):
-        raise ValueError(f"{shown(row)} is no table of keys and values")
-    try:
-        return kind.validate_python(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-    key = shown(".".join(map(str, first["loc"])))
-    if first["type"] == "missing":
-        raise ValueError(f"{key} is missing")
-    if first["type"] == "unexpected_keyword_argument":
-        raise ValueError(f"{key} is no known key")
-    if first["type"] == "dataclass_type":
-        raise ValueError(f"{key}: {shown(first['input'])} is no table of keys and values")
-    fault = first["msg"].removeprefix("Input ")
-    raise ValueError(f"{key}: {shown(first['input'])} {fault}")
 
 
 def _named(piece: Piece) -> Piece:
     """The piece, whose name is `subset/file`, each of which can name a file: an export writes them.
     Raises ValueError otherwise."""
     subset, _, file = piece.name.rpartition("/")
-    why = name_fault(piece.subset, 255) or name_fault(file, 255)
+    why = _subset_fault(piece.subset, 255) or name_fault(file, 255)
     if why is None and subset != piece.subset:
         why = f"it must be a file of its subset, {shown(piece.subset)}"
     if why:
@@ -395,9 +405,9 @@ def _applied(start: Workshop, rows: Sequence[Decision], holding: frozenset[int])
         else:
             try:
                 if row.do == "add":
-                    pieces[row.picture] = _named(_valid(_PIECE, row.piece))
+                    pieces[row.picture] = _named(valid(_PIECE, row.piece))
                 elif row.picture in pieces:
-                    pieces[row.picture] = _after(pieces[row.picture], row)
+                    pieces[row.picture] = after(pieces[row.picture], row)
                 else:
                     raise ValueError(f"the data set has no picture {shown(row.picture)}")
             except ValueError as error:
@@ -413,49 +423,19 @@ def keep_aliases(folder: Path, aliases: Mapping[str, str], why: str) -> Decision
     return Decision(0, "aliases", "person", why=why, aliases=sha256)
 
 
-def fix_decision(finding: AuditFinding) -> Decision | None:
-    """The decision that applies a finding's fix; None for a finding without one."""
-    if finding.fix is None or not finding.picture:
-        return None
-    why = f"{finding.id} {finding.kind}: {finding.evidence}"
-    if finding.fix.aside:
-        return Decision(0, "aside", f"rule: {finding.kind}", finding.picture, why=why)
-    by = finding.fix.by or f"rule: {finding.kind}"
-    return Decision(0, "tag", by, finding.picture, finding.fix.remove, finding.fix.add, why)
-
-
-def still_apply(workshop: Workshop, decisions: Sequence[Decision]) -> list[Decision]:
-    """The decisions, in order, whose tags still exist when they are applied: an audit may be older
-    than the last change."""
-    pieces, fresh = dict(workshop.pieces), []
-    for row in decisions:
-        piece = pieces.get(row.picture)
-        if piece is not None and set(row.remove) <= set(piece.words):
-            pieces[row.picture] = _after(piece, row)
-            fresh.append(row)
-    return fresh
-
-
-def read_findings(folder: Path) -> list[AuditFinding]:
-    """The findings of the last audit. Raises InputError when there was none."""
-    if not (folder / "audit.json").exists():
-        raise InputError("work", folder, "was not audited yet; run `onmodel dataset audit` first")
-    try:
-        return [finding_from(row) for row in read_json(folder / "audit.json")["findings"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StateError(
-            folder / "audit.json", "is damaged; run `onmodel dataset audit` again"
-        ) from error
-
-
 def piece_as_table(piece: Piece) -> dict[str, object]:
     """A piece as JSON holds it."""
     return asdict(piece) | {"path": str(piece.path)}
 
 
-def _after(piece: Piece, row: Decision) -> Piece:
+def after(piece: Piece, row: Decision) -> Piece:
+    """The picture after a decision about it. Raises ValueError for an unknown one."""
     if row.do == "sentence":
         return replace(piece, sentence=row.sentence, told=row.by)
+    if row.do == "crop":
+        return replace(piece, turn=row.turn, box=row.box)
+    if row.do == "mask":
+        return replace(piece, mask=row.mask)
     if row.do == "keep":
         return replace(piece, aside="", decided=row.by)
     if row.do == "aside":

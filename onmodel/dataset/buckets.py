@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageOps
 
-from onmodel.dataset.pixels import WHITE, open_picture, open_upright
+from onmodel.dataset.pixels import WHITE, open_mask, open_picture
 from onmodel.dataset.rules import DataConfig
 from onmodel.errors import InputError
 
@@ -103,16 +103,8 @@ def load_weights(path: Path, alpha: bool, size: Size, downscale: int) -> np.ndar
     Returns float32 [height / downscale, width / downscale]. Raises StateError when the file cannot
     be read.
     """
-    image = open_upright(path)
-    if alpha:
-        mask = image.convert("RGBA").getchannel("A")
-    else:
-        mask = image.convert("RGB").getchannel("R")  # as kohya's tools and diffusion-pipe read it
-        if image.has_transparency_data:  # a shape that was painted on a transparent layer
-            mask = ImageChops.multiply(mask, image.convert("RGBA").getchannel("A"))
-    small = ImageOps.fit(
-        mask.convert("F"), (size[0] // downscale, size[1] // downscale), Image.Resampling.BOX
-    )
+    mask = open_mask(path, alpha).convert("F")
+    small = ImageOps.fit(mask, (size[0] // downscale, size[1] // downscale), Image.Resampling.BOX)
     return np.asarray(small, dtype=np.float32) / 255
 
 

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from onmodel.errors import InputError
 from onmodel.randomness import generator
 from onmodel.reading import decode_text
 from onmodel.records import Item
+from onmodel.text import shown
 
 VARIANTS = 8
 MAX_BYTES = 10_000
@@ -64,7 +66,7 @@ def parse_lines(text: str, lines: Lines = None) -> tuple[str, str]:
     line where the first ends in a comma and the next has short ones. Raises ValueError for control
     characters.
     """
-    if any(ord(letter) < 32 and letter not in "\t\r\n\v\f" for letter in text):
+    if _holds_controls(text):
         raise ValueError("the caption holds control characters; save it as plain UTF-8 text")
     rows = [row for line in text.splitlines() if (row := line.strip())]
     if lines is not None:
@@ -80,6 +82,20 @@ def parse_lines(text: str, lines: Lines = None) -> tuple[str, str]:
     if rows and not tags:
         raise ValueError("the first line of the caption, the tags, is empty")
     return ", ".join(tags), " ".join(rest)
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raise InputError for tags or a sentence that `parse_caption` would refuse in a file."""
+    for word in words:
+        if _holds_controls(word):
+            raise InputError("caption", shown(word), "holds control characters; type it again")
+    size = sum(len(f"{word}, ".encode()) for word in words)
+    if size > MAX_BYTES:
+        raise InputError("caption", f"{size} bytes", f"{MAX_BYTES} are allowed; shorten it")
+
+
+def _holds_controls(text: str) -> bool:
+    return any(ord(letter) < 32 and letter not in "\t\r\n\v\f" for letter in text)
 
 
 def join_lines(rows: Sequence[str], between: str) -> str:

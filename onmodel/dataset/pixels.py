@@ -8,7 +8,7 @@ import io
 from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, UnidentifiedImageError
 
 from onmodel.dataset.formats import DECODER_ERRORS, readable, unreadable, upright
 from onmodel.errors import StateError
@@ -46,11 +46,29 @@ def open_upright(path: Path) -> Image.Image:
 def as_shown(image: Image.Image, background: str = WHITE) -> Image.Image:
     """An upright picture in sRGB, RGB; what shows through where it is transparent is `background`,
     #rrggbb."""
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    colours = _in_srgb(image) or image.convert("RGBA" if alpha else "RGB").convert("RGB")
+    colours, alpha = in_srgb(image)
     if alpha is None:
         return colours
     return Image.composite(colours, Image.new("RGB", image.size, background), alpha)
+
+
+def in_srgb(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours (RGB, sRGB) and the opacity (L, None without transparency) of an upright
+    picture."""
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    return _by_profile(image) or image.convert("RGBA" if alpha else "RGB").convert("RGB"), alpha
+
+
+def open_mask(path: Path, alpha: bool = False) -> Image.Image:
+    """A mask file, upright, L; white counts. With `alpha`, the opacity of a picture file. Raises
+    StateError naming the file when it cannot be read."""
+    image = open_upright(path)
+    if alpha:
+        return image.convert("RGBA").getchannel("A")
+    mask = image.convert("RGB").getchannel("R")  # as kohya's tools and diffusion-pipe read it
+    if image.has_transparency_data:  # a shape that was painted on a transparent layer
+        mask = ImageChops.multiply(mask, image.convert("RGBA").getchannel("A"))
+    return mask
 
 
 def small(image: Image.Image, background: str = WHITE) -> Image.Image:
@@ -87,7 +105,7 @@ def profile_of(image: Image.Image) -> str:
         return UNREADABLE
 
 
-def _in_srgb(image: Image.Image) -> Image.Image | None:
+def _by_profile(image: Image.Image) -> Image.Image | None:
     """The colours, RGB, of a picture with a profile: relative colorimetric with black point
     compensation.
 

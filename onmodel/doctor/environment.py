@@ -1,9 +1,13 @@
-"""The installation: Python, packages, the card, the processor, memory and disk."""
+"""The installation: Python, packages, the card, the processor, memory and disk.
+
+Loading torch takes longer than all the rest, so it is loaded only where there may be a card.
+"""
 
 import os
 import platform
 import shutil
 import sqlite3
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +18,11 @@ from onmodel.events import Finding, Status
 
 _ROOM = (2, 10)  # GiB of free disk: below the first nothing can be made, below the second little
 _SQLITE = (3, 37)  # STRICT tables
+# Linux has one of these for every card that torch can use: NVIDIA, Windows' cards in WSL, AMD,
+# Intel.
+_DEVICES = [Path("/dev") / name for name in ("nvidiactl", "dxg", "kfd", "dri")]
+_NO_CARD = "the toon world runs on the processor; the real base needs a card"
+_FLAGS = Path("/proc/cpuinfo")
 
 
 def installation() -> Iterator[Finding]:
@@ -93,7 +102,15 @@ def _packages() -> Iterator[Finding]:
             yield Finding(f"extra {extra}", status, "; ".join(faults) or "there", remedy)
 
 
+def _may_have_card() -> bool:
+    driver = shutil.which("nvidia-smi")
+    return bool(driver) or sys.platform != "linux" or any(file.exists() for file in _DEVICES)
+
+
 def _card() -> Iterator[Finding]:
+    if not _may_have_card():
+        yield Finding("card", "warn", "none", _NO_CARD)
+        return
     import torch
 
     card = accelerator()
@@ -116,23 +133,24 @@ def _card() -> Iterator[Finding]:
             "card",
             "warn",
             f"none that torch {torch.__version__} can use",
-            "the toon world runs on the processor; the real base needs a card",
+            _NO_CARD,
         )
 
 
 def _processor() -> Iterator[Finding]:
-    import torch
-
-    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    able = has_bfloat16(torch.device("cpu"))
-    bf16 = "bfloat16 in hardware" if able else "no bfloat16 in hardware"
-    text = f"{cores} cores, torch uses {threads} threads, {bf16}"
-    if threads * 2 < cores and "OMP_NUM_THREADS" in os.environ:
-        yield Finding(
-            "processor",
-            "warn",
-            text,
-            f"OMP_NUM_THREADS is {os.environ['OMP_NUM_THREADS']}; unset it",
-        )
+    cores, threads = os.cpu_count() or 1, os.environ.get("OMP_NUM_THREADS", "")
+    text = f"{cores} cores, {'' if _has_bfloat16() else 'no '}bfloat16 in hardware"
+    if threads.isdecimal() and int(threads) * 2 < cores:
+        yield Finding("processor", "warn", text, f"OMP_NUM_THREADS is {threads}; unset it")
     else:
         yield Finding("processor", "ok", text)
+
+
+def _has_bfloat16() -> bool:
+    """As `devices.has_bfloat16` finds it of the processor, on Linux without torch."""
+    if sys.platform == "linux" and _FLAGS.is_file():
+        flags = _FLAGS.read_text(encoding="utf-8", errors="replace").split()
+        return "avx512_bf16" in flags or "amx_bf16" in flags
+    import torch
+
+    return has_bfloat16(torch.device("cpu"))

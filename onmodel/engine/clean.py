@@ -4,7 +4,7 @@ that a person made.
 temporaries   files that a killed process left half written
 scratch       work folders of stages that are finished, or that no recipe begins
 damaged       what `onmodel doctor PROJECT --fix` moved out of the way
-objects       what the stages of other recipes made (only with recipes)
+objects       what the stages of other recipes made (only with recipes; their experiments are kept)
 pictures      cached pictures that no object of the recipes shows (only with recipes, and when all
               of them are done)
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from onmodel.engine.experiments import experiment_of
 from onmodel.engine.local import cells
 from onmodel.engine.project import KEY_DIGITS, Project, table_of
 from onmodel.events import Events
@@ -101,9 +102,18 @@ def free(project: Project, recipes: Sequence[Recipe], events: Events) -> Unneede
     )
 
 
+def _with_experiments(recipes: Sequence[Recipe]) -> Iterator[tuple[Recipe, set[str]]]:
+    """Each recipe, then with the stages of each of its experiments; and the stages that it adds."""
+    for recipe in recipes:
+        yield recipe, set(recipe.stages)
+        for name in recipe.experiments:
+            whole = experiment_of(recipe, name).recipe
+            yield whole, set(whole.stages) - set(recipe.stages)
+
+
 def _needed(project: Project, recipes: Sequence[Recipe], events: Events) -> _Needed:
     needed = _Needed()
-    for recipe in recipes:
+    for recipe, own in _with_experiments(recipes):
         reached = set()
         for cell in cells(recipe, project, events):
             needed.scratch.add(cell.key[:KEY_DIGITS])
@@ -112,7 +122,9 @@ def _needed(project: Project, recipes: Sequence[Recipe], events: Events) -> _Nee
                 needed.objects.add(run.artifact)
             if project.finished(cell.key):
                 reached.add(cell.step.name)
-        needed.open += [f"{name} of {recipe.name}" for name in recipe.stages if name not in reached]
+        if reached & own or own == set(recipe.stages):  # not of an experiment that was not begun
+            left = (name for name in recipe.stages if name not in reached)
+            needed.open += [f"{name} of {recipe.name}" for name in left]
     for key, folder in project.scratches().items():
         note = folder / "commit.json"  # of an object that was made and not yet recorded
         if key in needed.scratch and note.exists():

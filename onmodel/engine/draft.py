@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def with_setting(text: str, stage: str, name: str, value: str) -> str:
     """The text with one setting of a stage changed; `value` is TOML, "" takes the setting out.
     Comments and order stay. Raises InputError for a stage that is not there, and for a value that
     is no TOML."""
-    table = _parsed(text)
+    table = parsed(text)
     stages = table.get("stages")
     if not isinstance(stages, dict) or not isinstance(stages.get(stage), dict):
         raise InputError("stages", stage, "is not in the recipe")
@@ -89,7 +89,7 @@ def with_setting(text: str, stage: str, name: str, value: str) -> str:
 def with_folders(text: str, moved: Callable[[str], str | None]) -> str:
     """The text with the `folder` of every source of a curate stage as `moved` gives it; None leaves
     one as it is. Raises InputError for a text that is no TOML."""
-    table = _parsed(text)
+    table = parsed(text)
     for stage in table.get("stages", {}).values():
         for sources in stage.get("subsets", {}).values() if stage.get("do") == "curate" else ():
             for source in sources:
@@ -99,7 +99,28 @@ def with_folders(text: str, moved: Callable[[str], str | None]) -> str:
     return tomlkit.dumps(table)
 
 
-def _parsed(text: str) -> Any:
+def with_repeats(text: str, stage: str, repeats: Mapping[str, int]) -> str:
+    """The text with the repeats of subsets of a train stage changed; `repeats` has every subset
+    that the stage trains on. Comments and order stay. Raises InputError for a stage that is not
+    there, and for one whose subsets the text does not name one by one."""
+    table = parsed(text)
+    rows = table.get("stages", {}).get(stage)
+    if not isinstance(rows, dict):
+        raise InputError("stages", stage, "is not in the recipe")
+    if "data" in table.get("defaults", {}).get("train", {}) and "data" not in rows:
+        raise InputError(f"stages.{stage}.data", "missing", "move it here from [defaults.train]")
+    if "data" not in rows:
+        rows["data"] = [{"subset": name, "repeats": number} for name, number in repeats.items()]
+    for row in rows["data"]:
+        number = repeats.get(str(row.get("subset"))) if "stage" not in row else None
+        if number and number != row.get("repeats", 1):
+            row["repeats"] = number
+    return tomlkit.dumps(table)
+
+
+def parsed(text: str) -> Any:
+    """The text as tables that keep comments and order. Raises InputError for a text that is no
+    TOML."""
     try:
         return tomlkit.parse(text)
     except TOMLKitError as error:

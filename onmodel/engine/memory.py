@@ -208,9 +208,9 @@ class _Forecaster:
         kept = run | {name.replace("_", " "): size for name, size in peaks.text.items()}
         room = machine.room - self._phase("train", modes, kept).bytes
         if not modes.checkpointing and settings.gradient_checkpointing == "auto":
-            wanted = peaks.step(False).activations > SHARE * room
+            wanted = peaks.step(modes).activations > SHARE * room
             modes = replace(modes, checkpointing=wanted)
-        step = peaks.step(modes.checkpointing)
+        step = peaks.step(modes)
         tiles = modes.vae_tiles
         encoded = outline.encoding_bytes(side, side, machine.dtype, tiles)
         attached = kept | {"LoRA copies": peaks.copies(modes)}

@@ -94,7 +94,6 @@ def make_plan(recipe: Recipe) -> list[Step]:
         settings = _settings(name, _whole(name, table, made, recipe), module.Settings)
         for named in settings.named_stages():
             _check_named(name, named, made, recipe)
-        settings.check(recipe.base_name, recipe.character)  # not after hours of training
         if settings.PUBLISHED_AS is not None:
             folder = getattr(settings, settings.PUBLISHED_AS)
             if folded(folder) in published:
@@ -102,6 +101,7 @@ def make_plan(recipe: Recipe) -> list[Step]:
                 raise InputError(f"stages.{name}.{settings.PUBLISHED_AS}", folder, remedy)
             published.append(folded(folder))
         try:
+            settings.check(recipe.base_name, recipe.character)  # not after hours of training
             plan = _with_names(name, module.MAKES, module.estimate(settings, plans))
         except InputError as error:
             raise _at_stage(name, error) from error

@@ -17,12 +17,14 @@ Column = list[float | None]
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
     """Recorded steps of a training, of `total`. `seconds_left` is None until two steps were timed;
-    `loss` is the mean of the last steps."""
+    `loss` is the mean of the last steps, `memory_bytes` their largest memory, None where it was not
+    recorded."""
 
     done: int
     total: int
     seconds_left: float | None
     loss: float | None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def progress(rows: Sequence[StepRow], planned: int) -> TrainingProgress:
         (first_step, first), (last_step, now) = timed[0], timed[-1]
         if now > first:  # else a new attempt began in between, and its clock
             left = (now - first) / (last_step - first_step) * (total - done)
-    return TrainingProgress(done, total, left, loss)
+    memory = max((row["memory_mib"] << 20 for row in last if "memory_mib" in row), default=None)
+    return TrainingProgress(done, total, left, loss, memory)
 
 
 def curves(trainings: Mapping[str, Sequence[StepRow]], names: Sequence[str]) -> Curves:
@@ -71,6 +74,26 @@ def curves(trainings: Mapping[str, Sequence[StepRow]], names: Sequence[str]) -> 
         training: {name: _column(steps, rows, name) for name in names}
         for training, rows in trainings.items()
     }
+    return Curves(steps, columns)
+
+
+def quartiles(trainings: Mapping[str, Sequence[StepRow]]) -> Curves:
+    """The held-out losses in each quartile of the times, from the cleanest to the noisiest, as
+    columns 1 to 4 over the steps that have them."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for name, rows in trainings.items():
+        looks = {
+            row["step"]: row["heldout_quartiles"] for row in rows if "heldout_quartiles" in row
+        }
+        if looks:
+            found[name] = looks
+    steps = sorted({step for looks in found.values() for step in looks})
+    columns: dict[str, dict[str, Column]] = {}
+    for name, looks in found.items():
+        by_step = [looks.get(step) for step in steps]
+        columns[name] = {
+            str(at + 1): [row[at] if row else None for row in by_step] for at in range(4)
+        }
     return Curves(steps, columns)
 
 

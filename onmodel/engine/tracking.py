@@ -33,7 +33,10 @@ class Journal:
 
     def __init__(self, ledger: Ledger, key: str, path: Path, tracker: Any) -> None:
         self._ledger, self._key, self._path, self._tracker = ledger, key, path, tracker
-        write_atomic(path, _lines(ledger.steps(key)))
+        rows = ledger.steps(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if rows or path.exists():  # what an earlier training of this name left
+            write_atomic(path, _lines(rows))
 
     def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take rows, each with its `step`; those of an earlier attempt are passed over."""

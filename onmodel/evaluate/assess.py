@@ -56,6 +56,7 @@ from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
 
+_Arms = tuple[Model | None, tuple[str, ...]]  # of a model, None for the base
 Looked = tuple[
     list[list[Path]], Features
 ]  # an arm's pictures [P][S] and what is seen in them [P, S, …]
@@ -112,24 +113,77 @@ def shared_tables(found: Sequence[Assessed]) -> SharedTables:
     return tables
 
 
-@dataclass(frozen=True)
-class Assessor:
-    """Everything that is fixed before looking. `seeds` per prompt, from `first_seed` on; `cache`
-    keeps features.
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What is generated for every model: `seeds` pictures per prompt, from `first_seed` on.
+    `triggers`: a model's name → the word it knows the character by, where that is not the
+    character's own trigger."""
+
+    character: Character
+    suite: str
+    prompts: Sequence[Prompt]
+    seeds: int
+    triggers: Mapping[str, str] = field(default_factory=dict)
+    first_seed: int = 0
+
+    def requests(self, model: Model | None) -> list[PictureRequest]:
+        """All pictures of a model, or (None) of the base, in the order in which they are
+        generated."""
+        letters = BASE_ARMS if model is None else MODEL_ARMS
+        return [
+            request
+            for letter in letters
+            for request in self._in_blocks(self._requests(letter, model))
+        ]
+
+    def _requests(self, letter: str, model: Model | None) -> list[PictureRequest]:
+        return [
+            PictureRequest(self._words(prompt, letter, model), prompt.negative, seed, model)
+            for prompt in self.prompts
+            for seed in self._noise(prompt)
+        ]
+
+    def _words(self, prompt: Prompt, letter: str, model: Model | None) -> str:
+        words = prompt.words(letter)
+        if model is None or model.name not in self.triggers:
+            return words
+        return re.sub(
+            rf"\b{re.escape(self.character.trigger)}\b", lambda _: self.triggers[model.name], words
+        )
+
+    def _in_blocks(self, requests: Sequence[PictureRequest]) -> list[PictureRequest]:
+        """The first seed of BLOCK prompts, their next one, …, then the next prompts: a look at more
+        seeds or at more blocks begins with the batches of a shorter one, and the picture cache need
+        not make them again."""
+        rows = [
+            requests[start : start + self.seeds] for start in range(0, len(requests), self.seeds)
+        ]
+        return [
+            row[seed]
+            for start in range(0, len(rows), BLOCK)
+            for seed in range(self.seeds)
+            for row in rows[start : start + BLOCK]
+        ]
+
+    def _noise(self, prompt: Prompt) -> tuple[int, ...]:
+        return tuple(
+            noise_seed(self.suite, prompt.id, self.first_seed + index)
+            for index in range(self.seeds)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessor(Design):
+    """Everything that is fixed before looking; `cache` keeps features.
 
     `references` and `training` (data set → the pictures of it that are trained on) with the SHA-256
     that names them, or None: axes that need them are unavailable. `learnt`: a model's name → the
-    data sets it was trained on; a model that is not there is held to all. `triggers`: a model's
-    name → the word it knows the character by, where that is not the character's own trigger.
+    data sets it was trained on; a model that is not there is held to all.
     """
 
     family: "Callable[[], Family]"
     base_sha256: str
-    character: Character
     vocabulary: Vocabulary
-    suite: str
-    prompts: Sequence[Prompt]
-    seeds: int
     sampling: Sampling
     observers: Observers
     references: tuple[References, str] | None
@@ -138,8 +192,6 @@ class Assessor:
     events: Events
     training: tuple[Mapping[str, Training], str] | None = None
     learnt: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    triggers: Mapping[str, str] = field(default_factory=dict)
-    first_seed: int = 0
 
     @cached_property
     def plan(self) -> EvaluationPlan:
@@ -167,10 +219,7 @@ class Assessor:
         A control is the base alone, its arm standing where a model's L stands. While a model's
         pictures are generated, a thread looks at those of the one before.
         """
-        wanted: list[tuple[Model | None, tuple[str, ...]]] = [
-            (None, BASE_ARMS),
-            *((m, MODEL_ARMS) for m in models),
-        ]
+        wanted: list[_Arms] = [(None, BASE_ARMS), *((m, MODEL_ARMS) for m in models)]
         total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
         with (
             self.events.task("pictures", total=total) as made,
@@ -178,8 +227,8 @@ class Assessor:
             ThreadPoolExecutor(max_workers=1) as observer,
         ):
             looks = []
-            for model, letters in wanted:
-                self._draw(letters, model, made)
+            for number, (model, letters) in enumerate(wanted):
+                self._draw([one for one, _ in wanted[number:]], made)
                 looks.append(observer.submit(self._arms, letters, model, seen))
             base, *arms = (look.result() for look in looks)
         found = [
@@ -194,20 +243,17 @@ class Assessor:
 
     def draw(self, models: Sequence[Model]) -> None:
         """Generate what the cache lacks. What shares a batch follows from these prompts alone."""
-        wanted: list[tuple[Model | None, tuple[str, ...]]] = [
-            (None, BASE_ARMS),
-            *((model, MODEL_ARMS) for model in models),
-        ]
-        total = sum(len(letters) for _, letters in wanted) * len(self.prompts) * self.seeds
+        wanted = [None, *models]
+        total = sum(len(self.requests(model)) for model in wanted)
         with self.events.task("pictures", total=total) as made:
-            for model, letters in wanted:
-                self._draw(letters, model, made)
+            for number in range(len(wanted)):
+                self._draw(wanted[number:], made)
 
-    def _draw(self, letters: Sequence[str], model: Model | None, task: Task) -> None:
-        requests: list[PictureRequest] = []
-        for letter in letters:
-            requests += self._in_blocks(self._requests(letter, model))
-        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, task)
+    def _draw(self, wanted: Sequence[Model | None], task: Task) -> None:
+        """Generate the pictures of the first model; those of the others come later."""
+        requests, *others = map(self.requests, wanted)
+        later = [request for rows in others for request in rows]
+        render(self.family, self.base_sha256, requests, self.sampling, self.pictures, task, later)
 
     def reseeded(self) -> Assessed:
         """The base with the description under other noise, read as a model: what axes read when
@@ -295,41 +341,6 @@ class Assessor:
         flat = measure(paths, self.observers, self.character.palette, self.cache, task)
         rows = [paths[start : start + self.seeds] for start in range(0, len(paths), self.seeds)]
         return rows, flat.take(np.arange(len(paths)).reshape(len(self.prompts), self.seeds))
-
-    def _requests(self, letter: str, model: Model | None) -> list[PictureRequest]:
-        return [
-            PictureRequest(self._words(prompt, letter, model), prompt.negative, seed, model)
-            for prompt in self.prompts
-            for seed in self._noise(prompt)
-        ]
-
-    def _words(self, prompt: Prompt, letter: str, model: Model | None) -> str:
-        words = prompt.words(letter)
-        if model is None or model.name not in self.triggers:
-            return words
-        return re.sub(
-            rf"\b{re.escape(self.character.trigger)}\b", lambda _: self.triggers[model.name], words
-        )
-
-    def _in_blocks(self, requests: Sequence[PictureRequest]) -> list[PictureRequest]:
-        """The first seed of BLOCK prompts, their next one, …, then the next prompts: a look at more
-        seeds or at more blocks begins with the batches of a shorter one, and the picture cache need
-        not make them again."""
-        rows = [
-            requests[start : start + self.seeds] for start in range(0, len(requests), self.seeds)
-        ]
-        return [
-            row[seed]
-            for start in range(0, len(rows), BLOCK)
-            for seed in range(self.seeds)
-            for row in rows[start : start + BLOCK]
-        ]
-
-    def _noise(self, prompt: Prompt) -> tuple[int, ...]:
-        return tuple(
-            noise_seed(self.suite, prompt.id, self.first_seed + index)
-            for index in range(self.seeds)
-        )
 
     @cached_property
     def _columns(self) -> dict[str, int]:

@@ -21,7 +21,7 @@ from onmodel.families.protocol import Outline
 
 class Alive(TorchDispatchMode):
     """Bytes of the storages that ops made and that are still alive: `now`, and the `peak` so
-    far."""
+    far. The meta device stands for memory that is not counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Alive(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
+            if isinstance(leaf, Tensor) and leaf.device.type != "meta":
                 self._count(leaf.untyped_storage())
         return out
 

@@ -338,13 +338,13 @@ class Family(Protocol):
     """A base model. Its parts are read from its files when they are first used. Tensors come back
     on the device and in the dtype of the tensors that were given.
 
-    `backbone` is the module that a LoRA adapts, a transformer or a U-Net, and `config` its config
-    as its folder has it; `device` is where it computes, in `dtype`; `sha256` identifies the base's
-    files.
+    `backbone` is the module that a LoRA adapts, a transformer or a U-Net; `configs` are those of
+    the components into which diffusers loads a LoRA; `device` is where it computes, in `dtype`;
+    `sha256` identifies the base's files.
     """
 
     spec: FamilySpec
-    config: Config
+    configs: Mapping[str, Config]
     device: torch.device
     dtype: torch.dtype
     objective: Objective

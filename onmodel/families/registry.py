@@ -16,6 +16,7 @@ A family is a folder with the same files as every other one:
     memory.py        make_outline(), outline_of() (`protocol.Outline`)
     doctor.py        examine(), caption_findings()
     licences.py      BASES
+    published.toml   the files that `onmodel base get` downloads
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from onmodel.families.protocol import Family, Outline
 
-FAMILIES = {"anima": "onmodel.families.anima", "sdxl": "onmodel.families.sdxl"}
+FAMILIES = {"anima": "onmodel.families.anima"}
 DEFAULT_FAMILY = "anima"
 # Bases that come with the package.
 SHIPPED: dict[str, dict[str, str | Path]] = {
@@ -208,10 +209,10 @@ def _tokenizers(settings: BaseSettings) -> dict[str, Any]:
     return found
 
 
-def empty_pipeline(family: str, folder: Path) -> tuple[Any, Any, FamilySpec]:
-    """diffusers' own pipeline around a backbone with the config in `folder`, its weights
-    uninitialised; that backbone; and the facts of its base."""
-    found: tuple[Any, Any, FamilySpec] = _file(family, "load").empty_pipeline(folder)
+def empty_pipeline(family: str, folder: Path) -> tuple[Any, dict[str, Any], FamilySpec]:
+    """diffusers' own pipeline around the components into which it loads a LoRA, with the configs in
+    `folder`, their weights uninitialised; these models; and the facts of their base."""
+    found: tuple[Any, dict[str, Any], FamilySpec] = _file(family, "load").empty_pipeline(folder)
     return found
 
 

@@ -14,11 +14,13 @@ from scipy import stats
 from onmodel.evaluate.axes.base import Axis
 from onmodel.evaluate.evaluation import Evaluation
 from onmodel.evaluate.statistics import CONFIDENCE, Interval, mean_interval
+from onmodel.hashing import write_json
 from onmodel.judge.session import Pair, Session
 from onmodel.judge.strength import strengths
-from onmodel.judge.votes import Answer
+from onmodel.judge.votes import Answer, Votes
 
 CHANCE = 0.5
+NOTHING = "\N{EN DASH}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,42 @@ def result(session: Session, answers: Sequence[Answer]) -> SessionResult:
         notes=notes,
     )
     return replace(found, notes=[*notes, *_warnings(found)])
+
+
+def end_session(session: Session, votes: Votes) -> SessionResult:
+    """Work out the result, close the votes and write result.json. The result of an ended session is
+    worked out again. Raises ValueError before the first answer."""
+    if not votes.answers:
+        raise ValueError("no pair was answered yet")
+    found = result(session, votes.answers)
+    if not votes.ended:
+        votes.end()
+    write_json(session.folder / "result.json", found.as_dict())
+    return found
+
+
+def judge_rows(found: SessionResult) -> list[tuple[str, Interval | None, str]]:
+    """What is known of the judge: words, share, what it is a share of."""
+    votes = (
+        sum(model.won for model in found.models) + sum(model.tied for model in found.models) // 2
+    )
+    return [
+        ("ties", found.ties, f"{votes} pairs"),
+        (
+            "the same answer when shown again",
+            found.repeated,
+            f"{found.repeats} repeats, {found.reversed} reversed",
+        ),
+        ("the left picture", found.left, "decided answers, repeats too"),
+    ]
+
+
+def spelt(interval: Interval | None, signed: bool = False) -> str:
+    """`0.71 [0.55, 0.83]`, or a dash."""
+    if interval is None:
+        return NOTHING
+    form = "{:+.2f} [{:+.2f}, {:+.2f}]" if signed else "{:.2f} [{:.2f}, {:.2f}]"
+    return form.format(interval.value, interval.low, interval.high)
 
 
 def _choice(pair: Pair, answer: Answer) -> str | None:

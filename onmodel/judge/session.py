@@ -1,7 +1,7 @@
 """A blind session: which pairs are shown, in which order and on which side, all drawn once, before
 the first answer.
 
-    <project>/judge/<id>/session.json   the pairs; names never leave it while the session runs
+    <project>/judge/<id>/session.json   the pairs; which model is on which side stays in it
                          votes.jsonl    every answer (votes.py)
                          result.json
 
@@ -16,19 +16,23 @@ from itertools import combinations
 from pathlib import Path
 
 from PIL import Image
+from pydantic import ValidationError
 
 from onmodel.engine.project import Project
 from onmodel.errors import InputError, StateError
 from onmodel.evaluate.evaluation import FILE, Evaluation, read_evaluation
 from onmodel.hashing import file_hashes, hash_json, read_json, sha256_bytes, write_json
-from onmodel.judge.votes import REMEDY, ended
+from onmodel.judge.votes import REMEDY, Votes, ended
 from onmodel.paths import inside
 from onmodel.randomness import generator
 from onmodel.records import Artifact
 from onmodel.text import is_printable
+from onmodel.validation import StrictTable
 
 LARGEST_NUMBER = 2**53 - 1  # canonical JSON holds no larger one
 RESTORE = "restore the folder from a copy, or evaluate again in a new project"
+QUESTION = "Which picture is better for this prompt?"
+FOLDER, SAVED, VOTES = "judge", "session.json", "votes.jsonl"
 PAIRS = 60
 REPEATED = 0.1  # of the pairs are shown again
 
@@ -79,8 +83,13 @@ class Session:
     hashes: Mapping[str, str]
 
     @property
+    def id(self) -> str:
+        """Names the session in its project."""
+        return self.folder.name
+
+    @property
     def votes(self) -> Path:
-        return self.folder / "votes.jsonl"
+        return self.folder / VOTES
 
     def measured(self) -> Evaluation:
         """The evaluation of the pictures."""
@@ -103,7 +112,7 @@ class Session:
 
     def save(self) -> None:
         """Write session.json, once; from then on it says what is shown."""
-        file = self.folder / "session.json"
+        file = self.folder / SAVED
         if not file.exists():
             write_json(
                 file,
@@ -117,11 +126,58 @@ class Session:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A saved session: how many of its pairs are answered, and whether it has ended."""
+
+    id: str
+    question: str
+    models: Sequence[str]
+    answered: int
+    of: int
+    ended: bool
+
+
+def summaries(project: Project) -> list[SessionSummary]:
+    """The saved sessions of a project, by id."""
+    found = []
+    for file in sorted((project.folder / FOLDER).glob(f"*/{SAVED}")):
+        saved, votes = _read(file), Votes(file.parent / VOTES)
+        counts = len(votes.answers), len(saved.pairs)
+        row = SessionSummary(
+            file.parent.name, saved.question, saved.models, *counts, ended=votes.ended
+        )
+        found.append(row)
+    return found
+
+
+def saved_session(project: Project, id: str) -> Session:
+    """The session with this id. Raises InputError when there is none, StateError when it or its
+    evaluation is damaged."""
+    file = inside(project.folder / FOLDER, id, "session") / SAVED
+    if not file.is_file():
+        raise InputError("session", id, "is not in this project; start another one")
+    saved = _read(file)
+    if saved.evaluation not in project.ledger.artifacts("evaluation"):
+        raise StateError(file, f"its evaluation is not in this project; {REMEDY}")
+    evaluation = project.object("evaluation", saved.evaluation)
+    shown = _shown(evaluation)
+    pairs = _saved_pairs(file, saved.models, shown)
+    hashes = _check_pictures(evaluation, _files(shown, pairs))
+    rest = saved.question, saved.seed, pairs, shown, hashes
+    return Session(file.parent, evaluation, saved.models, *rest)
+
+
 def open_session(
-    project: Project, models: Sequence[str], count: int | None, seed: int, question: str
+    project: Project,
+    models: Sequence[str],
+    count: int | None,
+    seed: int,
+    question: str,
+    evaluation_hash: str = "",
 ) -> Session:
     """The session of these wishes: an unfinished one, else one over the newest evaluation that
-    holds the models.
+    holds the models, or over the evaluation with `evaluation_hash`.
 
     No models means all of an evaluation; `count` pairs, without the repeats. Raises InputError when
     no evaluation holds the models, or holds that many pairs.
@@ -140,19 +196,23 @@ def open_session(
     wishes = {"pairs": PAIRS if count is None else count, "seed": seed, "question": question}
     folders = {}
     for evaluation, measured in _fitting(project, models).items():
+        if evaluation_hash not in ("", evaluation.hash):
+            continue
         names = [name for name in measured if not models or name in models]
         identity = hash_json(wishes | {"evaluation": evaluation.hash, "models": names})
-        folders[evaluation] = project.folder / "judge" / identity[:12], names
+        folders[evaluation] = project.folder / FOLDER / identity[:12], names
+    if not folders:
+        raise InputError("evaluation", evaluation_hash, "does not hold these models; choose others")
     begun = [
         found
         for found, (folder, _) in folders.items()
-        if (folder / "session.json").exists() and not ended(folder / "votes.jsonl")
+        if (folder / SAVED).exists() and not ended(folder / VOTES)
     ]
     evaluation = (begun or list(folders))[0]
     folder, names = folders[evaluation]
     shown = _shown(evaluation)
-    if (folder / "session.json").exists():
-        pairs = _saved_pairs(folder / "session.json", names, shown)
+    if (folder / SAVED).exists():
+        pairs = _saved_pairs(folder / SAVED, names, shown)
     else:
         prompts, seeds = list(shown.texts), shown.seeds
         most = len(list(combinations(names, 2))) * len(prompts) * seeds
@@ -161,9 +221,7 @@ def open_session(
             remedy = f"2 to {most}: the evaluation has {len(prompts)} prompts × {seeds} seeds"
             raise InputError("--pairs", wanted, remedy)
         pairs = draw_pairs(names, prompts, seeds, wanted, seed)
-    hashes = _check_pictures(
-        evaluation, dict.fromkeys(file for pair in pairs for file in shown.files(pair))
-    )
+    hashes = _check_pictures(evaluation, _files(shown, pairs))
     return Session(folder, evaluation, names, question, seed, pairs, shown, hashes)
 
 
@@ -205,15 +263,38 @@ def draw_pairs(
     return pairs
 
 
+class _SavedSession(StrictTable):
+    """What session.json holds."""
+
+    evaluation: str
+    models: list[str]
+    question: str
+    seed: int
+    pairs: list[dict[str, str | int | None]]
+
+
+def _read(file: Path) -> _SavedSession:
+    """Raises StateError."""
+    try:
+        return _SavedSession.model_validate(read_json(file))
+    except ValidationError as error:
+        raise StateError(file, f"is damaged; {REMEDY}") from error
+
+
+def _files(shown: SessionPictures, pairs: Sequence[Pair]) -> list[str]:
+    """The pictures of the pairs, each once."""
+    return list(dict.fromkeys(file for pair in pairs for file in shown.files(pair)))
+
+
 def _saved_pairs(file: Path, models: Sequence[str], shown: SessionPictures) -> list[Pair]:
     """The pairs of session.json. Raises StateError where they are not pairs of these models and
     pictures."""
     try:
-        pairs = [Pair(**row) for row in read_json(file)["pairs"]]
+        pairs = [Pair(**row) for row in _read(file).pairs]  # type: ignore[arg-type]
         sound = bool(pairs) and all(
             _is_sound(at, pair, models, shown) for at, pair in enumerate(pairs)
         )
-    except (KeyError, TypeError) as error:
+    except TypeError as error:
         raise StateError(file, f"is damaged; {REMEDY}") from error
     if not sound:
         raise StateError(file, f"does not fit its evaluation; {REMEDY}")

@@ -18,6 +18,7 @@ from onmodel.hashing import append_json_lines, read_json_lines
 
 Answer = Literal["left", "right", "tie"]
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
+WAIT = 30.0  # seconds for another writer: the result of a session is worked out under the lock
 REMEDY = "restore the file, or judge again with another --seed"
 
 
@@ -42,9 +43,9 @@ class Votes:
             except ValueError as error:
                 raise StateError(path, f"line {number} is damaged ({error}); {REMEDY}") from error
 
-    def vote(self, pair: int, answer: Answer) -> None:
-        """Answer the next pair. Raises ValueError when `pair` is not the next, or the session has
-        ended."""
+    def vote(self, pair: int, answer: str) -> None:
+        """Answer the next pair. Raises ValueError when `pair` is not the next, `answer` is none of
+        ANSWERS, or the session has ended."""
         self._append({"pair": pair, "answer": answer})
 
     def undo(self, pair: int) -> None:
@@ -87,13 +88,13 @@ class Votes:
 
 @contextmanager
 def voting(path: Path, pairs: int | None = None) -> Iterator[Votes]:
-    """The journal for the only process that may write it. Raises BusyError when another does."""
-    lock = FileLock(path.with_suffix(".lock"), timeout=0)
+    """The journal while nobody else writes it. Raises BusyError when another does for long."""
+    lock = FileLock(path.with_suffix(".lock"), timeout=WAIT)
     try:
         lock.acquire()
     except Timeout as error:
         raise BusyError(
-            f"{path.parent} is being judged by another process; end it, or take another --seed"
+            f"{path.parent} is being written by another process; end it and answer again"
         ) from error
     try:
         yield Votes(path, pairs)

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -369,11 +370,16 @@ class Ledger:
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
-            raise StateError(
-                self.path, f"was written by a newer onmodel (ledger version {version})"
-            )
-        for number, script in enumerate(MIGRATIONS[version:], version + 1):
-            self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+            raise StateError(self.path, f"is of a newer onmodel (ledger version {version})")
+        if version == len(MIGRATIONS):
+            return
+        self._db.execute("BEGIN IMMEDIATE")  # another process may be doing it
+        with self._db:  # commits, or rolls back
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            for number, script in enumerate(MIGRATIONS[version:], version + 1):
+                text = re.sub("--.*", "", f"{script} PRAGMA user_version = {number}")
+                for statement in text.split(";"):  # executescript would commit first
+                    self._db.execute(statement)
 
 
 def _may_run(process: str | None) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.families.other_models import recognise
-from onmodel.families.protocol import FamilySpec
+from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.families.registry import count_blocks, spec_of_shapes
 from onmodel.lora.factors import Factors, LayerShape
 from onmodel.lora.kinds import LOW_RANK, SCALED, expand, expanded_shape
@@ -24,6 +24,7 @@ from onmodel.lora.layouts import (
     BLOCKS_KEY,
     REFUSED,
     is_difference,
+    is_of_encoder,
     name_table,
     parse_key,
     split_key,
@@ -288,10 +289,7 @@ def _layers(
     found: dict[str, dict[str, str]] = defaultdict(dict)
     unknown: list[str] = []
     for key in entries:
-        linear_of_text = text_names.get(split_key(key)[0])
-        if is_difference(key) and "diff" in leave_out:
-            continue
-        if linear_of_text is not None and linear_of_text.component in leave_out:
+        if leave_out and not set(leave_out).isdisjoint(_parts_of(key, text_names)):
             continue
         parsed = parse_key(key, table)
         if parsed is None:
@@ -303,11 +301,30 @@ def _layers(
                 "lora", path, f"names {linear.name} twice ({shown(key)}); keep one of the two"
             )
         found[linear.name][role] = key
-    if unknown:
-        backbone = any(linear.name in found for linear in spec.linears)
-        _refuse_unknown(path, unknown, entries, spec, backbone)
     # An alpha without matrices scales nothing; trainers leave some behind.
-    return {name: keys for name, keys in found.items() if keys.keys() != {"alpha"}}
+    found = {name: keys for name, keys in found.items() if keys.keys() != {"alpha"}}
+    if unknown and (unknown := _without_left_alphas(unknown, spec)):
+        _refuse_unknown(path, unknown, entries, spec, found)
+    return found
+
+
+def _parts_of(key: str, names: Mapping[str, Linear]) -> list[str]:
+    """What `leave_out` calls the parts of a LoRA that a tensor belongs to; `names` are those of all
+    layers that the family's models may have."""
+    parts = ["diff"] if is_difference(key) else []
+    linear = names.get(_stem(key))
+    component = linear.component if linear else "text_encoder" if is_of_encoder(key) else None
+    return [*parts, component] if component else parts
+
+
+def _without_left_alphas(unknown: Sequence[str], spec: FamilySpec) -> list[str]:
+    """The keys without alphas that stand alone, of layers that other models of the family have."""
+    names, counts = name_table(spec_of_shapes(spec.name, spec.blocks)), Counter(map(_stem, unknown))
+    return [
+        key
+        for key in unknown
+        if not (key.endswith(".alpha") and counts[_stem(key)] == 1 and _stem(key) in names)
+    ]
 
 
 def _layer_shape(
@@ -343,8 +360,11 @@ def _layer_shape(
             "lora", path, f"{name} lacks {error.args[0]}; the file is incomplete"
         ) from error
     except ValueError:
-        roles = ", ".join(shapes) or "alpha"
-        raise InputError("lora", path, f"{name} has only {roles}; the file is incomplete") from None
+        roles = ", ".join(shapes or entries)
+        said = f"{name} has {roles}, which are two kinds of change; keep one of them"
+        if set(shapes) < {"down", "up"}:
+            said = f"{name} has only {roles}; the file is incomplete"
+        raise InputError("lora", path, said) from None
     except ArithmeticError:
         raise InputError(
             "lora", path, f"{name}: {said} is not a product; export the LoRA again"
@@ -357,7 +377,10 @@ def _layer_shape(
     for shape in lengths.values():  # LyCORIS can also keep lengths of columns, [1, in]
         if shape not in ((out,), (out, 1)):
             raise InputError(
-                "lora", path, f"is DoRA over columns ({name}, {list(shape)}); only rows are known"
+                "lora",
+                path,
+                f"is DoRA over columns ({name}, {list(shape)}), which is not read; train it over"
+                " rows (wd_on_output=True), or use a plain LoRA",
             )
     return LayerShape(out, in_, rank)
 
@@ -376,20 +399,27 @@ def _refuse_other_kinds(path: Path, keys: Mapping[str, Entry], dora: bool) -> No
 
 
 def _refuse_unknown(
-    path: Path, unknown: list[str], entries: Mapping[str, Entry], spec: FamilySpec, backbone: bool
+    path: Path,
+    unknown: list[str],
+    entries: Mapping[str, Entry],
+    spec: FamilySpec,
+    found: Collection[str],
 ) -> None:
     """Name what was not understood: quantised weights, another model, another number of blocks,
-    text layers, or stray keys. `backbone`: some layers of it were understood."""
-    total = len(entries)
+    text layers, or stray keys. `found`: layers that were understood."""
+    total, backbone = len(entries), any(linear.name in found for linear in spec.linears)
     if quantised := [key for key in unknown if _QUANTISED.search(key)]:
         what = f"is quantised ({shown(quantised[0])}); use the bfloat16 or float32 file"
         raise InputError("lora", path, what)
-    _refuse_what_can_be_left_out(path, unknown, spec)
+    _refuse_what_can_be_left_out(path, unknown, spec, found)
     blocks = count_blocks(spec.name, unknown)
-    if backbone and blocks > spec.blocks:
+    if blocks > spec.blocks and (backbone or _are_layers(unknown, spec.name, blocks)):
         raise _of_other_base(path, spec, str(blocks))
     if not backbone:
         kind = recognise({key: entries[key].shape for key in unknown}) or "something unknown"
+        if kind.casefold() == f"a lora for {spec.name}":
+            what = f"names layers in a way that is not known here (first: {shown(unknown[0])})"
+            raise InputError("lora", path, f"{what}; export it in ComfyUI's layout")
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
         first = (
             f"none of its {total} keys names a layer of the {spec.backbone} (first:"
@@ -402,26 +432,35 @@ def _refuse_unknown(
     )
 
 
-def _refuse_what_can_be_left_out(path: Path, unknown: Sequence[str], spec: FamilySpec) -> None:
+def _are_layers(keys: Sequence[str], family: str, blocks: int) -> bool:
+    """Whether keys name layers of a base of so many blocks."""
+    names = name_table(spec_of_shapes(family, blocks))
+    return any(parse_key(key, names) for key in keys)
+
+
+def _refuse_what_can_be_left_out(
+    path: Path, unknown: Sequence[str], spec: FamilySpec, found: Collection[str]
+) -> None:
     """Name whole differences that are not read, and text layers that the model lacks, where
-    nothing else is unknown; the remedy writes the rest."""
+    nothing else is unknown; the remedy writes the rest, `found`."""
     names = name_table(spec_of_shapes(spec.name, spec.blocks))
     counts: Counter[str] = Counter()
     for key in unknown:
-        linear = names.get(split_key(key)[0])
-        part = "diff" if is_difference(key) else linear.component if linear is not None else None
-        if part is None:
+        parts = _parts_of(key, names)
+        if not parts or (not found and _stem(key) not in names and parts != ["diff"]):
             return
-        counts[part] += 1
+        counts[parts[0]] += 1
     said = [
         f"{count} tensors are differences of biases or of weights that are not read, such as"
         " embeddings, or weights to set"
         if part == "diff"
-        else f"{count} tensors change layers of a {part.replace('_', ' ')} that this model lacks"
+        else f"{count} tensors belong to a {part.replace('_', ' ')} that this model lacks"
         for part, count in counts.items()
     ]
     leave_out = " ".join(f"--leave-out {part}" for part in counts)
     remedy = f"onmodel lora convert FILE -o OUT {leave_out} writes the rest"
+    if not found:
+        remedy = "nothing else is in it; use another LoRA"
     raise InputError("lora", path, f"{' and '.join(said)} ({shown(unknown[0])}); {remedy}")
 
 

@@ -28,7 +28,20 @@ _ENDING = re.compile(
 )
 # Parts of keys that mark an adapter which is no plain product of two matrices; DoRA is read where
 # it is asked for.
-REFUSED = {"dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "oft_": "OFT", "boft": "OFT"}
+REFUSED = {
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "oft_": "OFT",
+    "boft": "OFT",
+    ".b1.weight": "GLoRA",
+    ".on_input": "IA3",
+}
+_OF_ENCODER = re.compile(
+    r"(?:lora_|lycoris_)?(?:te\d?|text_encoders?|text_encoder_?\d|qwen3?\w*?|cond_stage_model"
+    r"|bundle_emb)[._]"
+)
+# Names of modules that torch puts around others: compiled, checkpointed, and on several cards.
+_WRAPPERS = re.compile(r"(?<![^._])(?:_orig_mod|_checkpoint_wrapped_module)[._]|^module\.")
 
 
 def name_table(spec: FamilySpec) -> dict[str, Linear]:
@@ -60,6 +73,12 @@ def is_difference(key: str) -> bool:
     return key.endswith((".diff", ".diff_b", ".set_weight", ".w_norm", ".b_norm"))
 
 
+def is_of_encoder(key: str) -> bool:
+    """Whether a tensor's name begins as those of text encoders and embeddings do, whatever
+    follows; layers that are read are found in `name_table`."""
+    return _OF_ENCODER.match(key) is not None
+
+
 def split_key(key: str) -> tuple[str, str | None]:
     """The layer's part of a key and the role of its tensor; the whole key and None when it has no
     known role."""
@@ -73,7 +92,7 @@ def split_key(key: str) -> tuple[str, str | None]:
 def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
     """The layer and the role of one tensor of a LoRA file, or None when the key is not known."""
     stem, role = split_key(key)
-    linear = table.get(stem)
+    linear = table.get(stem) or table.get(_WRAPPERS.sub("", stem))
     return None if linear is None or role is None else (linear, role)
 
 

@@ -68,6 +68,7 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
             )
         ],
         "cosines": rounded_rows(cosines(inner)) if seen else None,
+        "blocks": by_block(job.linears, seen.inners) if seen else None,
         "exact": job.size.exact,
         "rank": max(ranks.values()),
         "alpha": scale * max(ranks.values()),
@@ -91,6 +92,25 @@ def plan(job: MergeJob, facts: header.Facts, events: Events | None = None) -> di
         found["ranks"] = ranks
     found["warnings"] = _warnings(job, ranks, scale, seen, inner)
     return found
+
+
+def by_block(
+    linears: Mapping[str, Linear], inners: Mapping[str, np.ndarray]
+) -> list[dict[str, object]]:
+    """For each block, and for the layers outside them: ‖ΔW‖ of every input, and the mean cosine of
+    two inputs. `inners` are the inputs' inner products [K, K] by layer."""
+    sums: dict[str, np.ndarray] = {}
+    for name, inner in inners.items():
+        block = linears[name].block
+        key = "outside" if block is None else str(block)
+        sums[key] = sums.get(key, 0) + inner
+    rows: list[dict[str, object]] = []
+    for key, inner in sums.items():
+        pairs = cosines(inner)[np.triu_indices(len(inner), 1)]
+        strengths = [rounded(value) for value in np.sqrt(np.clip(np.diag(inner), 0, None))]
+        cosine = rounded(pairs.mean()) if len(pairs) else None
+        rows.append({"block": key, "strengths": strengths, "cosine": cosine})
+    return rows
 
 
 def _warnings(

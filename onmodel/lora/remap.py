@@ -118,8 +118,9 @@ def match_blocks(
             _check_sizes(own, rows[0], block, many)
             cosines = [layer @ row for layer, row in zip(layers, own, strict=True) if row.any()]
             score = np.median(cosines, axis=0) if cosines else np.zeros(few.spec.blocks)
-            best, second = (int(i) for i in np.argsort(-score, kind="stable")[:2])
-            found.append(BlockMatch(block, best, rounded(score[best]), rounded(score[second])))
+            best = int(np.argmax(score))
+            second = max(np.delete(score, best), default=0.0)
+            found.append(BlockMatch(block, best, rounded(score[best]), rounded(second)))
             _check_clear(found, few, many)
             advance()
     return tuple(found)
@@ -155,15 +156,19 @@ def _check_clear(found: Sequence[BlockMatch], few: Checkpoint, many: Checkpoint)
     what = ""
     if match.cosine < ALIKE:
         what = (
-            f"is most like block {match.source} (cosine {match.cosine:.2f}), which is no copy: at"
-            f" least {ALIKE:g} is needed"
+            f"is most like block {match.source} of {few.file.path} (cosine {match.cosine:.2f}),"
+            f" which is no copy: at least {ALIKE:g} is needed"
         )
     elif match.cosine - match.second < APART:
-        what = f"is like two blocks (cosines {match.cosine:.2f} and {match.second:.2f})"
+        cosines = f"cosines {match.cosine:.2f} and {match.second:.2f}"
+        what = f"is like two blocks of {few.file.path} ({cosines})"
     elif len(found) > 1 and match.source < found[-2].source:
-        what = f"is a copy of block {match.source}, the one before it of {found[-2].source}"
+        what = (
+            f"is a copy of block {match.source} of {few.file.path}, the one before it of"
+            f" {found[-2].source}"
+        )
     if what:
-        said = f"block {match.block} {what} of {few.file.path}; train on this base instead"
+        said = f"block {match.block} {what}; train on this base instead"
         raise InputError("--base", many.file.path, said)
 
 

@@ -55,6 +55,7 @@ class Card:
     result: ReleaseResult
     lineage: Lineage
     train_notes: str
+    partial: Sequence[str] = ()  # programs that load some of the layers
 
     def render(self) -> str:
         """The card's Markdown, the same bytes for the same facts."""
@@ -161,6 +162,7 @@ def card_facts(
     ]
     labels = [row["label"] for row in triggers]
     titles = [(base.title, base.licence.title) for base in BASES.values()]
+    reasons = [list(unavailable(evaluation, row.name).values()) for row in evaluation.models]
     return [
         sizes,
         settings,
@@ -169,6 +171,7 @@ def card_facts(
         lineage[root(lineage)],
         labels,
         titles,
+        reasons,
     ]
 
 

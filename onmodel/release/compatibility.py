@@ -3,10 +3,11 @@ mean the same there?
 
     python -m onmodel.release.compatibility FILE --family NAME --base FOLDER
 
-FOLDER is a base in diffusers' layout, of which only the backbone's `config.json` is read: whether a
-LoRA loads depends on names and shapes, not on the base's weights, so a test of a 2B base costs no
-memory. The file is loaded by `load_lora_weights` of the family's pipeline, as a user would. Passing
-says nothing about picture quality.
+FOLDER is a base in diffusers' layout, of which only the `config.json` of the components into which
+diffusers loads a LoRA are read: whether one loads depends on names and shapes, not on the base's
+weights, so a test of a 2B base costs no memory. The file is loaded by `load_lora_weights` of the
+family's pipeline, as a user would; layers of other components are left out there. Passing says
+nothing about picture quality.
 """
 
 import json
@@ -25,7 +26,7 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class LoadReport:
-    """`keys` of the file, `consumed` of them in the adapter of so many `layers`; `error`: the
+    """`keys` of the file, `consumed` of them in the adapters of so many `layers`; `error`: the
     largest relative one."""
 
     keys: int
@@ -35,13 +36,13 @@ class LoadReport:
 
 
 def self_test(
-    file: Path, spec: FamilySpec, config: Mapping[str, object], scratch: Path
+    file: Path, spec: FamilySpec, configs: Mapping[str, Mapping[str, object]], scratch: Path
 ) -> LoadReport:
     """Run the test in a new Python process. Raises OnmodelError saying what did not load.
 
-    `config` is that of the base's backbone, written to `scratch` for the process to read.
+    `configs` are the family's own, written to `scratch` for the process to read.
     """
-    write_config(spec, config, scratch)
+    write_configs(configs, scratch)
     command = [
         sys.executable,
         "-m",
@@ -61,13 +62,14 @@ def self_test(
     return LoadReport(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def write_config(spec: FamilySpec, config: Mapping[str, object], base: Path) -> None:
-    """Write the config that makes `base` a folder that `load_in_diffusers` accepts as a base."""
-    folder = base / spec.backbone
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(
-        json.dumps(config, default=list, sort_keys=True), encoding="utf-8"
-    )
+def write_configs(configs: Mapping[str, Mapping[str, object]], base: Path) -> None:
+    """Write the configs that make `base` a folder that `load_in_diffusers` accepts as a base."""
+    for component, config in configs.items():
+        folder = base / component
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(
+            json.dumps(config, default=list, sort_keys=True), encoding="utf-8"
+        )
 
 
 def load_in_diffusers(file: Path, family: str, base: Path) -> LoadReport:
@@ -75,28 +77,39 @@ def load_in_diffusers(file: Path, family: str, base: Path) -> LoadReport:
     changed."""
     from peft import get_peft_model_state_dict
 
-    from onmodel.families.registry import empty_pipeline
+    from onmodel.families.registry import empty_pipeline, spec_of_shapes
+    from onmodel.lora.layouts import name_table, parse_key
+    from onmodel.lora.specs import spec_of_loras
     from onmodel.lora.tensors import read_lora
     from onmodel.weights import open_weights
 
-    pipeline, backbone, spec = empty_pipeline(family, base)
+    pipeline, models, spec = empty_pipeline(family, base)
     pipeline.load_lora_weights(str(file), adapter_name="probe")
-    if pipeline.get_list_adapters() != {spec.backbone: ["probe"]}:
+    adapted = pipeline.get_list_adapters()
+    if not adapted:
         raise ValueError("no adapter was loaded")
 
-    loaded = get_peft_model_state_dict(backbone, adapter_name="probe")
+    table = name_table(spec_of_shapes(family, spec.blocks))
     with open_weights(file, "lora") as opened:
-        keys = len(opened.keys())
-    if len(loaded) != keys:
-        raise ValueError(f"{len(loaded)} of {keys} tensors were loaded")
-    layers = dict(backbone.named_modules())
-    names = {linear.name: linear.diffusers for linear in spec.linears}
-    wanted = read_lora(file, spec).modules
-    errors = {name: _error(layers[names[name]], factors) for name, factors in wanted.items()}
+        keys = list(opened.keys())
+    rows = {key: found[0] for key in keys if (found := parse_key(key, table)) is not None}
+    parts = {row: row.component or spec.backbone for row in rows.values()}
+    possible = len(keys) - sum(parts[row] not in models for row in rows.values())
+    loaded = sum(
+        len(get_peft_model_state_dict(models[part], adapter_name="probe")) for part in adapted
+    )
+    if loaded != possible:
+        raise ValueError(f"{loaded} of {possible} tensors were loaded")
+    wanted = read_lora(file, spec_of_loras([file])).modules
+    errors = {
+        row.diffusers: _error(models[part].get_submodule(row.diffusers), wanted[row.name])
+        for row, part in parts.items()
+        if part in models
+    }
     worst = max(errors, key=lambda name: errors[name])
     if errors[worst] > TOLERANCE:
-        raise ValueError(f"{names[worst]} has another ΔW (relative error {errors[worst]:.1e})")
-    return LoadReport(keys, len(loaded), len(errors), errors[worst])
+        raise ValueError(f"{worst} has another ΔW (relative error {errors[worst]:.1e})")
+    return LoadReport(len(keys), loaded, len(errors), errors[worst])
 
 
 def _error(layer: Any, wanted: Any) -> float:

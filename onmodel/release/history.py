@@ -116,8 +116,10 @@ def _evaluation(lineage: Lineage, id: str) -> str:
 
 def _selection(lineage: Lineage, id: str) -> str:
     node = lineage[id]
+    reason = node.get("settings", {}).get("reason")
+    how = f"by hand ({code_span(reason)}) among those" if reason else "by bias as"
     return (
-        f"{_count(len(node['chosen']), 'model')} chosen by bias as measured"
+        f"{_count(len(node['chosen']), 'model')} chosen {how} measured"
         f" {plan_words(node['signature'])}."
     )
 

@@ -4,8 +4,8 @@ release folder."""
 from pathlib import Path
 from typing import Any
 
-from onmodel.engine.local import Result
 from onmodel.engine.project import Project
+from onmodel.engine.running import Result
 from onmodel.errors import InputError, StateError, VerifyError
 from onmodel.evaluate.choice import CHOICE, SEARCH, read_choice, read_search
 from onmodel.evaluate.evaluation import FILE, read_evaluation

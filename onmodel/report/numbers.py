@@ -66,7 +66,7 @@ def write_scores(evaluation: Evaluation, path: Path) -> None:
         for row in evaluation.models
         if row.negative
     ]
-    _write(
+    write_rows(
         path,
         SCORES,
         (
@@ -87,7 +87,7 @@ def write_scores(evaluation: Evaluation, path: Path) -> None:
 
 def write_prompts(evaluation: Evaluation, path: Path) -> None:
     """A row for each model, axis and prompt that tells something."""
-    _write(
+    write_rows(
         path,
         PROMPTS,
         (
@@ -104,7 +104,7 @@ def write_differences(
 ) -> None:
     """A row for each ordered pair and axis. `gain`: how much nearer to good, in the axis' unit
     (geometric: its log)."""
-    _write(
+    write_rows(
         path,
         DIFFERENCES,
         (
@@ -130,7 +130,7 @@ def write_differences(
 
 def write_looks(tuning: Choice, path: Path) -> None:
     """A row for each round, checkpoint, LoRA weight and axis of a tuning."""
-    _write(
+    write_rows(
         path,
         LOOKS,
         (
@@ -154,7 +154,8 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, EvaluatedModel]]:
     return [*((row.name, row) for row in evaluation.models), *controls]
 
 
-def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a CSV file of these columns."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, extrasaction="raise", lineterminator="\n")
     writer.writeheader()

@@ -5,7 +5,7 @@ Every function is pure: numbers in, Markup out. Colours are classes of the page'
 (`s0`…: stages in order).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -96,12 +96,16 @@ def dose(axis: Axis, rows: Sequence[WeightedScores], chosen: Sequence[str]) -> M
 
 
 def scatter(
-    x_axis: Axis, y_axis: Axis, evaluation: Evaluation, marked: Sequence[str]
+    x_axis: Axis,
+    y_axis: Axis,
+    evaluation: Evaluation,
+    marked: Sequence[str],
+    links: Mapping[str, str] | None = None,
 ) -> Markup | None:
     """Two axes against each other with both intervals; models that no other beats on both are
     filled.
 
-    None without values. `marked` models are named.
+    None without values. `marked` models are named. `links`: model → address that its dot leads to.
     """
     dots = [
         Dot(row.name, across, up, row.name in marked)
@@ -130,9 +134,13 @@ def scatter(
     )
     front = pareto(dots, x_axis, y_axis)
     for dot in sorted(dots, key=lambda dot: (dot.name in front, dot.marked)):
-        parts.append(_dot(dot, dot.name in front, x_axis, y_axis, x, y))
+        drawn = _dot(dot, dot.name in front, x_axis, y_axis, x, y)
+        if links and dot.name in links:
+            drawn = element("a", drawn, href=links[dot.name], aria_label=label(dot.name))
+        parts.append(drawn)
     parts += _labels(dots, x, y, (left, width))
-    return _chart(width, height, f"{y_axis.title} against {x_axis.title}", parts, "scatter")
+    title = f"{y_axis.title} against {x_axis.title}"
+    return _chart(width, height, title, parts, "scatter", "group" if links else "img")
 
 
 def pareto(dots: Sequence[Dot], x_axis: Axis, y_axis: Axis) -> set[str]:
@@ -374,13 +382,18 @@ def _averaged(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]
 
 
 def _chart(
-    width: float, height: float, title: str, parts: Sequence[Markup], class_: str = ""
+    width: float,
+    height: float,
+    title: str,
+    parts: Sequence[Markup],
+    class_: str = "",
+    role: str = "img",
 ) -> Markup:
     return element(
         "svg",
         *parts,
         class_=f"chart {class_}".strip(),
         viewBox=f"0 0 {width:g} {height:g}",
-        role="img",
+        role=role,
         aria_label=title,
     )

@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 from onmodel.checked import Checked, append_table, read_table
 from onmodel.errors import InputError
 from onmodel.events import Task
+from onmodel.families.modes import Modes
 from onmodel.hashing import hash_json, sweep, write_atomic
 from onmodel.policy import check_text
 from onmodel.prompt_syntax import Segment, segments
@@ -162,10 +163,12 @@ def render(
     sampling: Sampling,
     folder: Path,
     task: Task,
+    later: Sequence[PictureRequest] = (),
 ) -> list[Path]:
     """Make what the cache lacks and return the path of every request, in order. Loads the base only
-    if needed. Raises InputError for a prompt that the content policy refuses: nothing generates
-    pictures but through here. `task` moves by requests.
+    if needed. The prompts of `later` calls are encoded too, so that the text encoder is not read
+    again beside the backbone. Raises InputError for a prompt that the content policy refuses:
+    nothing generates pictures but through here. `task` moves by requests.
 
     Requests are cut into batches before the cache is asked, one LoRA after another, so that what
     shares a batch, and with it the last bit of every pixel, does not depend on where an earlier run
@@ -173,21 +176,20 @@ def render(
     """
     from onmodel.lora.tensors import applied, changes_text
 
-    for request in requests:
+    for request in (*requests, *later):
         check_text(request.prompt, "prompt")
         check_prompt(request.prompt, "prompt")
         check_prompt(request.negative, "negative prompt")
-    paths = [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
+    paths = picture_paths(base_sha256, requests, sampling, folder)
     for path in remove_damaged(paths):
         task.note(f"{path} is damaged; it is made again")
-    todo = []
-    for batch in _batches(zip(requests, paths, strict=True), sampling.batch):
-        if not all(path.exists() for _, path in batch):
-            todo.append(batch)
+    todo = _lacking(requests, paths, sampling.batch)
     task.advance(len(requests) - sum(len(batch) for batch in todo))
     for parent in sorted({path.parent for batch in todo for _, path in batch}):
         if parent.exists():
             sweep(parent)
+    missing = [request for batch in todo for request, _ in batch]
+    all_texts = [text for one in (*missing, *later) for text in one.texts]
     for _, same_lora in groupby(todo, key=lambda batch: _weights(batch[0][0].lora)):
         group = list(same_lora)
         requested = [request for batch in group for request, _ in batch]
@@ -196,7 +198,7 @@ def render(
         lora = _read(loaded, requested[0].lora)
         encodes = lora is not None and changes_text(lora, loaded.spec)
         if not encodes:  # before the backbone is read, so that the two are not there at once
-            loaded.encode_prompts(texts, sampling.empty_text)
+            loaded.encode_prompts(all_texts, sampling.empty_text)
             loaded.release()
         with nullcontext() if lora is None else applied(loaded, lora, sampling.weight):
             if encodes:
@@ -206,6 +208,45 @@ def render(
                 _generate(loaded, base_sha256, batch, sampling)
                 task.advance(len(batch))
     return paths
+
+
+@dataclass(frozen=True, slots=True)
+class PictureOrder:
+    """Pictures that a stage will request at once, so that others may generate them before it runs.
+    `modes`: how the base computes."""
+
+    requests: Sequence[PictureRequest]
+    sampling: Sampling
+    modes: Modes
+
+    def lacking(self, base_sha256: str, folder: Path) -> list[list[PictureRequest]]:
+        """The batches that `render` would generate into the cache."""
+        paths = picture_paths(base_sha256, self.requests, self.sampling, folder)
+        remove_damaged(paths)
+        todo = _lacking(self.requests, paths, self.sampling.batch)
+        return [[request for request, _ in batch] for batch in todo]
+
+
+def picture_paths(
+    base_sha256: str, requests: Sequence[PictureRequest], sampling: Sampling, folder: Path
+) -> list[Path]:
+    """Where the cache has, or will have, the picture of each request."""
+    return [picture_path(folder, key(base_sha256, request, sampling)) for request in requests]
+
+
+def keep_picture(path: Path, png: bytes) -> None:
+    """Put a picture into the cache, unless it is there."""
+    if not path.exists():
+        write_atomic(path, png)
+        append_table(path.parent / TABLE, {path.name: Checked.of(path, path.stat())})
+
+
+def _lacking(
+    requests: Sequence[PictureRequest], paths: Sequence[Path], size: int
+) -> list[list[Pending]]:
+    """The batches of which a picture is not in the cache."""
+    batches = _batches(zip(requests, paths, strict=True), size)
+    return [batch for batch in batches if not all(path.exists() for _, path in batch)]
 
 
 def remove_damaged(paths: Iterable[Path]) -> list[Path]:
@@ -313,6 +354,4 @@ def _generate(
         schedule=sampling.schedule,
     )
     for (request, path), (_, image) in zip(batch, made, strict=True):
-        if not path.exists():
-            write_atomic(path, png_bytes(image, parameters(base_sha256, request, sampling)))
-            append_table(path.parent / TABLE, {path.name: Checked.of(path, path.stat())})
+        keep_picture(path, png_bytes(image, parameters(base_sha256, request, sampling)))

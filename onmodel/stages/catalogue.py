@@ -28,9 +28,9 @@ class Setting:
 def settings_of(verb: str) -> list[Setting]:
     """The settings of a verb and of the tables inside it, in their order."""
     own: type[BaseModel] = importlib.import_module(VERBS[verb]).Settings
-    found = list(_rows(verb, "", own))
+    found = list(rows_of(verb, "", own))
     for table in inner_tables(own):
-        found += _rows(verb, table.__name__, table)
+        found += rows_of(verb, table.__name__, table)
     return found
 
 
@@ -46,7 +46,8 @@ def inner_tables(settings: type[BaseModel]) -> list[type[BaseModel]]:
     return list(found)
 
 
-def _rows(verb: str, table: str, settings: type[BaseModel]) -> Iterator[Setting]:
+def rows_of(verb: str, table: str, settings: type[BaseModel]) -> Iterator[Setting]:
+    """The settings of a table; `verb` and `table` say where it stands."""
     for name, field in settings.model_fields.items():
         if name != "do":
             kind, default = _type(field.annotation), _default(field)

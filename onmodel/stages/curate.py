@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from onmodel.character import Character
 from onmodel.curate.caption_files import tables_above
 from onmodel.curate.collect import Offer, collect
+from onmodel.curate.confirm import confirm_labels
 from onmodel.curate.dataset_facts import (
     dataset_facts,
     report_refused,
@@ -53,6 +55,7 @@ from onmodel.curate.split import split
 from onmodel.curate.tagging import load_tagger, tag_items, tagger_hash
 from onmodel.dataset.manifest import Config, Refusal, SubsetRow, write_manifest
 from onmodel.errors import InputError
+from onmodel.evaluate.observers.source import SCHEME, own, wrong
 from onmodel.hashing import sha256_file
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.paths import check_distinct, check_name, inside
@@ -132,6 +135,19 @@ class Settings(StageSettings):
     heldout_subsets: list[str] = Field(
         default_factory=list, description="Subsets that are never trained on."
     )
+    strict: list[str] = Field(
+        default_factory=list,
+        description=(
+            "Subsets in which a label that the tagger does not confirm is left out of the caption."
+        ),
+    )
+    tagger: Annotated[str, Field(pattern=f"^{SCHEME}")] | Path | None = Field(
+        default=None,
+        description=(
+            "Tagger of `strict`, in WD v3 format: a folder or hf://owner/name. Unset: the toon"
+            " base's own."
+        ),
+    )
 
     @field_validator("dataset_config", "train_data_dir", "reg_data_dir")
     @classmethod
@@ -156,10 +172,31 @@ class Settings(StageSettings):
     def _known_subsets(self) -> Self:
         if not self.sources:
             raise ValueError("name at least 1 subset, or a dataset_config or train_data_dir")
-        for name in [*self.purposes, *self.heldout_subsets]:
+        for name in [*self.purposes, *self.heldout_subsets, *self.strict]:
             if name not in self.sources:
                 raise ValueError(f"no subset {name!r}; there are {', '.join(self.sources)}")
+        if self.tagger is not None and not self.strict:
+            raise ValueError("tagger belongs to strict; name its subsets, or delete it")
         return self
+
+    def check(self, base_name: str, character: Character) -> None:
+        if self.strict and self.tagger is None and base_name != "toon":
+            remedy = 'needs a tagger, e.g. tagger = "hf://SmilingWolf/wd-vit-tagger-v3"'
+            raise InputError("strict", ", ".join(self.strict), remedy)
+        if self.tagger is not None and (error := wrong("tagger", str(self.tagger))):
+            raise error
+
+    def keyed(self) -> dict[str, object]:
+        return self._of_bytes(super().keyed())
+
+    def told(self) -> dict[str, object]:
+        return self._of_bytes(super().told())
+
+    def _of_bytes(self, settings: dict[str, object]) -> dict[str, object]:
+        """Without the settings of strict labels where none are, so that what was made before these
+        settings existed is found."""
+        unused = () if self.strict else ("strict", "tagger")
+        return {name: value for name, value in settings.items() if name not in unused}
 
     @cached_property
     def foreign(self) -> dict[str, ForeignDataset]:
@@ -203,6 +240,8 @@ class Settings(StageSettings):
         found["subsets"] = {
             name: list(map(PictureSource.keyed, sources)) for name, sources in self.subsets.items()
         }
+        if self.strict:
+            found["tagger"] = tagger_hash(str(self.tagger or own("tagger").folder))
         return found
 
     def shown(self, counts: Mapping[str, int]) -> dict[str, Config]:
@@ -260,7 +299,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     counts, sentences = dict.fromkeys(settings.sources, 0), dict.fromkeys(settings.sources, 0)
     for name, sources in settings.sources.items():
         for source in sources:
-            counts[name] += _expected(source, before)
+            counts[name] += expected(source, before)
             if source.folder and source.folder.exists():
                 found = scan_folder(source.folder, "", source).pictures
                 sentences[name] += sum(bool(picture.sentence) for picture in found)
@@ -280,7 +319,8 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     )
 
 
-def _expected(source: PictureSource, before: Mapping[str, Plan]) -> int:
+def expected(source: PictureSource, before: Mapping[str, Plan]) -> int:
+    """How many pictures a source gives, as the plans say it."""
     if source.toon:
         return source.count or STANDIN_SETS[source.toon].count
     if source.folder:
@@ -312,6 +352,11 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     for tagger, untagged in found.untagged.items():
         found.items = tag_items(
             found.items, untagged, context.out, load_tagger(tagger), context.events
+        )
+    if settings.strict:
+        judge = load_tagger(str(settings.tagger or own("tagger").folder))
+        found.items = confirm_labels(
+            found.items, settings.strict, context.out, judge, context.events
         )
     with context.events.task(f"compare {context.name}", total=2 * len(found.items)) as task:
         links = find_links(found.thumbs, task)

@@ -19,6 +19,7 @@ from onmodel.errors import InputError
 from onmodel.evaluate.assess import (
     Assessed,
     Assessor,
+    Design,
     load_references,
     load_training,
     shared_tables,
@@ -43,8 +44,8 @@ from onmodel.ledger.lineage import add, root
 from onmodel.lora import header
 from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import cached
-from onmodel.sample.suites import SUITES, SuiteName, suite, vocabulary_of
+from onmodel.sample.pictures import PictureOrder, cached
+from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -266,6 +267,40 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     return context.commit("evaluation", add(parents, "evaluation", name=context.name, **facts))
 
 
+def drawings(inputs: Inputs, settings: Settings, context: Context) -> list[PictureOrder]:
+    """The pictures that the stage will request, without those of `floors`: for the base and for
+    each model those of every prompt."""
+    models, character = inputs.models(settings.models), context.character
+    prompts = suite(settings.suite, character, vocabulary_of(context.base_name))
+    first = Design(
+        character=character,
+        suite=settings.suite,
+        prompts=prompts,
+        seeds=settings.seeds,
+        triggers=settings.triggers,
+    )
+    designs = [first]
+    if settings.more_of is not None:
+        before = read_evaluation(inputs.artifact(settings.more_of).path / FILE)
+        look = first_look(settings.more_of, before)
+        if not look.open:
+            return []
+        whole = suite(WHOLE, character, vocabulary_of(context.base_name))
+        designs.append(replace(first, prompts=further_prompts(whole, look)))
+    elif settings.negatives:
+        designs.append(replace(first, prompts=without_negatives(prompts)))
+    return [
+        PictureOrder(design.requests(model), settings.sampling, settings.modes)
+        for design in designs
+        for model in (None, *models)
+    ]
+
+
+def without_negatives(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts with an empty negative prompt."""
+    return [replace(prompt, negative="") for prompt in prompts]
+
+
 def _nothing_open(
     first: FirstLook, inputs: Inputs, settings: Settings, context: Context
 ) -> Artifact:
@@ -381,7 +416,7 @@ def _with_negatives(
     assessor: Assessor,
 ) -> list[EvaluatedModel]:
     """The rows with what their negative prompt does, after measuring without it."""
-    bare = replace(assessor, prompts=[replace(prompt, negative="") for prompt in assessor.prompts])
+    bare = replace(assessor, prompts=without_negatives(assessor.prompts))
     return [
         replace(
             row,

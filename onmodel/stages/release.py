@@ -50,6 +50,7 @@ from onmodel.release.tables import (
     values_csv,
 )
 from onmodel.release.verify import verify
+from onmodel.release.weight_checks import who_loads
 from onmodel.sample.pictures import Sampling, render
 from onmodel.stages.base import (
     Context,
@@ -165,7 +166,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     weights, history = _freeze(source, settings, base, context)
     payload = payload_sha256(weights)
     family = context.family()
-    self_test(weights, family.spec, family.config, context.scratch / "diffusers")
+    self_test(weights, family.spec, family.configs, context.scratch / "diffusers")
 
     shown = samples(character, evaluation.plan, settings.samples)
     drawn = _draw(shown, Model.of(name, weights), sampling, context)
@@ -200,6 +201,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         result=result(evaluation, model, previous),
         lineage=add(parents, "release", date=context.date, **told),  # without the files' hashes
         train_notes=settings.train_notes,
+        partial=[name for name, (some, all_) in who_loads(weights).items() if 0 < some < all_],
     )
     write_atomic(folder / EVALUATION, measured.read_bytes())
     _write_texts(
@@ -283,7 +285,8 @@ def _freeze(
 
     character, spec = context.character, context.family().spec
     lora = read_lora(source.path, spec)
-    check_backbone_alone(lora, spec, "model", source.name, "not every program loads")
+    text = {str(row.component) for row in spec.text_linears}
+    check_backbone_alone(lora, spec, "model", source.name, "not every program loads", text)
     with open_weights(source.path, "model") as file:
         payload = tensor_payload({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
     assert payload.sha256 == payload_sha256(source.path), (

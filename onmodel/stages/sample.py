@@ -33,7 +33,7 @@ from onmodel.ledger.lineage import add
 from onmodel.policy import check_text
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.records import Artifact
-from onmodel.sample.pictures import PictureRequest, Sampling, render
+from onmodel.sample.pictures import PictureOrder, PictureRequest, Sampling, render
 from onmodel.sample.suites import (
     Prompt,
     SuiteName,
@@ -160,10 +160,15 @@ class Generating(StageSettings, SamplingSettings):
     def told(self) -> dict[str, object]:
         return of_bytes(super().told())
 
+    @property
+    def modes(self) -> Modes:
+        """How the base computes."""
+        return Modes(vae_tiles=self.vae_tiles, swap_blocks=self.swap_blocks)
+
     @contextmanager
     def computing(self, context: Context) -> Iterator[Context]:
         """The context with a base that, once it is loaded, computes as these settings say."""
-        modes = Modes(vae_tiles=self.vae_tiles, swap_blocks=self.swap_blocks)
+        modes = self.modes
         with ExitStack() as stack:
 
             @cache
@@ -282,16 +287,8 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
             'needs references = "<curate stage>" to judge by',
         )
     model = inputs.model(settings.model)
-    prompts = _prompts(settings, context)
-    rounds = [(prompts[i % len(prompts)], i // len(prompts)) for i in range(settings.count)]
-    seeds = [
-        noise_seed(f"{context.name}/{context.seed}", prompt.id, settings.seed + i)
-        for prompt, i in rounds
-    ]
-    requests = [
-        PictureRequest(prompt.text["L"], prompt.negative, seed, model)
-        for (prompt, _), seed in zip(rounds, seeds, strict=True)
-    ]
+    wanted = _wanted(inputs, settings, context)
+    requests = [request for _, request in wanted]
     with context.events.task(f"pictures for {context.name}", total=len(requests)) as task:
         paths = render(
             context.family, context.base_sha256, requests, settings.sampling, context.pictures, task
@@ -300,9 +297,7 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     if settings.keep is not None:
         verdicts = _chosen(paths, settings, inputs, context)
     rows = []
-    for (prompt, _), request, path, (kept, reason) in zip(
-        rounds, requests, paths, verdicts, strict=True
-    ):
+    for (prompt, request), path, (kept, reason) in zip(wanted, paths, verdicts, strict=True):
         keep_file(path, context.out / "pictures" / path.name)
         tags, sentence = captions(prompt, context.character)
         rows.append(
@@ -336,6 +331,26 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "settings": settings.told(),
     }
     return context.commit("pictures", add(parents, "pictures", name=context.name, **facts))
+
+
+def drawings(inputs: Inputs, settings: Settings, context: Context) -> list[PictureOrder]:
+    """The pictures that the stage will request."""
+    requests = [request for _, request in _wanted(inputs, settings, context)]
+    return [PictureOrder(requests, settings.sampling, settings.modes)]
+
+
+def _wanted(
+    inputs: Inputs, settings: Settings, context: Context
+) -> list[tuple[Prompt, PictureRequest]]:
+    """The pictures with their prompts. Raises InputError for a refused prompt."""
+    model, prompts = inputs.model(settings.model), _prompts(settings, context)
+    found = []
+    for i in range(settings.count):
+        number, place = divmod(i, len(prompts))
+        prompt, suite_name = prompts[place], f"{context.name}/{context.seed}"
+        seed = noise_seed(suite_name, prompt.id, settings.seed + number)
+        found.append((prompt, PictureRequest(prompt.text["L"], prompt.negative, seed, model)))
+    return found
 
 
 def captions(prompt: Prompt, character: Character) -> tuple[str, str]:

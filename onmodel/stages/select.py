@@ -15,6 +15,7 @@ from onmodel.evaluate.evaluation import FILE, read_evaluation
 from onmodel.evaluate.selection import Constraints, Selection, select
 from onmodel.hashing import write_json
 from onmodel.ledger.lineage import add
+from onmodel.policy import check_text
 from onmodel.records import Artifact
 from onmodel.stages.base import (
     Context,
@@ -26,7 +27,9 @@ from onmodel.stages.base import (
     StageSettings,
     keep_models,
 )
+from onmodel.text import is_printable
 
+LONGEST_REASON = 500  # characters
 MAKES: Kind = "selection"
 READS = Reads("select", head=("seed",), base=False)
 
@@ -66,6 +69,25 @@ class Settings(Bounded):
     per_stage_max: int | None = Field(
         default=None, ge=1, description="Largest number of models of one stage. Unset: no limit."
     )
+    reason: str = Field(
+        default="",
+        max_length=LONGEST_REASON,
+        description="Why a person chose `among`. Recorded in the history and on the card.",
+    )
+
+    @field_validator("reason")
+    @classmethod
+    def _fair(cls, reason: str) -> str:
+        if not is_printable(reason):
+            raise ValueError("holds control characters or characters that are not shown")
+        check_text(reason, "reason")
+        return reason
+
+    def keyed(self) -> dict[str, object]:
+        return _without_empty_reason(super().keyed())
+
+    def told(self) -> dict[str, object]:
+        return _without_empty_reason(super().told())
 
     def named_stages(self) -> list[NamedStage]:
         return [NamedStage("candidates", self.candidates, "evaluation")]
@@ -73,6 +95,11 @@ class Settings(Bounded):
     def matches(self, name: str) -> bool:
         """Is a model of this name among the candidates?"""
         return self.among is None or any(fnmatchcase(name, pattern) for pattern in self.among)
+
+
+def _without_empty_reason(settings: dict[str, object]) -> dict[str, object]:
+    """So a selection that was made before there were reasons is found."""
+    return {name: value for name, value in settings.items() if name != "reason" or value}
 
 
 def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:

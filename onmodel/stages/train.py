@@ -184,10 +184,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     if settings.keep_last or settings.keep_best:  # the end always stays
         sure = written[-(settings.keep_last or 1) :]
         models = min(models, len(sure) + (settings.keep_best or 0))
-    steps = (
-        math.ceil(math.ceil(shown / settings.batch) / settings.gradient_accumulation)
-        * settings.epochs
-    )
+    steps = steps_for(shown, settings)
     exposures = _exposures(subsets, settings.epochs)
     if all(subset.loss_weight == 0 for subset in subsets):
         raise InputError("loss_weight", 0, "nothing is learnt: give a subset more than 0")
@@ -198,6 +195,12 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     return Plan(
         steps=steps, exposures=exposures, models=models, epochs=sure, drawn=drawn, notes=notes
     )
+
+
+def steps_for(shown: int, settings: TrainingSettings) -> int:
+    """Optimiser steps of a run whose epochs show so many pictures."""
+    batches = math.ceil(shown / settings.batch)
+    return math.ceil(batches / settings.gradient_accumulation) * settings.epochs
 
 
 def _hidden_sentences(
@@ -291,7 +294,8 @@ def _run(
 
     options = settings
     if modes.checkpointing:
-        options = settings.model_copy(update={"gradient_checkpointing": True})
+        twice = "offload" if modes.offload else True
+        options = settings.model_copy(update={"gradient_checkpointing": twice})
     train(
         TrainingInputs(
             family, data.examples, data.heldout, data.texts, options, context.seed, dtype

@@ -5,14 +5,16 @@ from http import HTTPStatus
 from importlib.resources import files
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
-from onmodel.errors import BusyError, InputError, OnmodelError
-from onmodel.studio import audits, compare, data, home, merge, queue, recipe, release, results, run
+from onmodel.errors import BusyError, InputError, OnmodelError, SpaceError
+from onmodel.studio import audits, data, home, mask_jobs, pictures, queue
 from onmodel.studio.checks import Checks
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.datasets import Datasets
@@ -22,7 +24,52 @@ from onmodel.studio.jobs import Jobs
 from onmodel.studio.render import fragment
 from onmodel.studio.workspace import Workspace
 
-ROOMS = (home, queue, data, audits, run, recipe, compare, results, merge, release)
+
+def first_routes() -> list[Route]:
+    """Of the pages that a session begins with."""
+    return [
+        route for room in (home, queue, data, pictures, mask_jobs, audits) for route in room.ROUTES
+    ]
+
+
+def later_routes() -> list[Route]:
+    """Of the rooms that need recipes and LoRA files: importing them takes as long as the others."""
+    from onmodel.studio import (
+        charts,
+        compare,
+        judging,
+        merge,
+        picks,
+        planner,
+        recipe,
+        release,
+        results,
+        run,
+        tradeoff,
+    )
+
+    data_rooms = (charts, planner)
+    rooms = (run, recipe, compare, judging, picks, results, tradeoff, merge, release)
+    return [route for room in (*data_rooms, *rooms) for route in room.ROUTES]
+
+
+class LaterRooms:
+    """ASGI app of the later routes, which are imported when one of them is first asked for."""
+
+    def __init__(self) -> None:
+        self._router: Router | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._router is None:
+            self._router = Router(await run_in_threadpool(later_routes))
+        await self._router(scope, receive, send)
+
+
+STATUSES: dict[type[Exception], HTTPStatus] = {
+    InputError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BusyError: HTTPStatus.CONFLICT,
+    SpaceError: HTTPStatus.INSUFFICIENT_STORAGE,
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +85,7 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
     """The studio of a workspace; `key` opens it."""
     static = StaticFiles(directory=str(files("onmodel.studio") / "static"))
     app = Starlette(
-        routes=[*(route for room in ROOMS for route in room.ROUTES), Mount("/static", static)],
+        routes=[*first_routes(), Mount("/static", static)],
         exception_handlers={
             OnmodelError: _mistake,
             HTTPException: _http_error,
@@ -46,6 +93,7 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
             Exception: _failure,
         },
     )
+    app.router.default = LaterRooms()
     app.state.workspace = workspace
     app.state.jobs, app.state.drawing = services.jobs, services.drawing
     app.state.datasets = services.datasets
@@ -56,13 +104,8 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
 
 def _mistake(request: Request, error: Exception) -> Response:
     """A user's mistake is one line, as at the terminal."""
-    status = (
-        HTTPStatus.UNPROCESSABLE_ENTITY
-        if isinstance(error, InputError)
-        else HTTPStatus.CONFLICT
-        if isinstance(error, BusyError)
-        else HTTPStatus.INTERNAL_SERVER_ERROR
-    )
+    kinds = (kind for kind in STATUSES if isinstance(error, kind))
+    status = STATUSES.get(next(kinds, OnmodelError), HTTPStatus.INTERNAL_SERVER_ERROR)
     return _told(request, str(error), status)
 
 

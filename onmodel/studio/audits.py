@@ -37,40 +37,40 @@ async def start(request: Request) -> Response:
         work = next((known for known in get_args(DatasetWork) if known == do), None)
         if work is None:
             raise InputError("do", do, f"use {', '.join(get_args(DatasetWork))}")
-        looks = "" if work == "caption" else _tagger(request, tagger, hub)
+        looks = "" if work == "caption" else observer_named(request, "tagger", tagger, hub)
         place, sheet = str(character.data), str(character.sheet)
         asked = DatasetRequest(work, place, sheet, looks, endpoint, model)
-        _jobs(request).start(character, asked)
+        jobs_of(request).start(character, asked)
         return job(request)
 
     return await run_in_threadpool(begin)
 
 
-def _tagger(request: Request, id: str, hub: str) -> str:
-    """The tagger that was chosen; "" for the toon world's own. Raises InputError for none where the
-    character's base is another: it would see nothing right."""
+def observer_named(request: Request, kind: str, id: str, hub: str) -> str:
+    """The tagger or detector (`kind`) that was chosen; "" for the toon world's own. Raises
+    InputError for none where the character's base is another: it would see nothing right."""
     if hub and not hub.startswith(SCHEME):
-        raise InputError("tagger", hub, f"write {SCHEME}owner/name, or choose a folder of the list")
+        raise InputError(kind, hub, f"write {SCHEME}owner/name, or choose a folder of the list")
     if id:
-        return str(folder_of(workspace_of(request).roots, id, "tagger"))
+        return str(folder_of(workspace_of(request).roots, id, kind))
     character = character_of(request)
     toon = character.recipe is None or load_recipe(character.recipe).base_name == TOON
     if not hub and not toon:
         remedy = f"choose a folder below a --root, or write {SCHEME}owner/name"
-        raise InputError("tagger", "none", remedy)
+        raise InputError(kind, "none", remedy)
     return hub
 
 
 def stop(request: Request) -> Response:
     """Stop what runs."""
-    _jobs(request).stop(character_of(request))
+    jobs_of(request).stop(character_of(request))
     return job(request)
 
 
 def job(request: Request) -> Response:
     """The job that runs, or ran last."""
     character = character_of(request)
-    now = _jobs(request).of(character)
+    now = jobs_of(request).of(character)
     return fragment(request, "dataset_job.html.j2", character=character, job=now)
 
 
@@ -81,7 +81,7 @@ async def events(request: Request) -> Response:
     async def stream() -> AsyncIterator[str]:
         last = ""
         while not await request.is_disconnected():
-            job = _jobs(request).of(character)
+            job = jobs_of(request).of(character)
             now = text("dataset_job.html.j2", character=character, job=job)
             if now != last:
                 last = now
@@ -158,7 +158,8 @@ def _pair(request: Request, at: int) -> Response:
     return fragment(request, "pair.html.j2", character=character_of(request), **values)
 
 
-def _jobs(request: Request) -> DatasetJobs:
+def jobs_of(request: Request) -> DatasetJobs:
+    """The jobs of every data set."""
     jobs: DatasetJobs = request.app.state.dataset_jobs
     return jobs
 

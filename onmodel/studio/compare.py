@@ -19,6 +19,7 @@ from onmodel.errors import InputError
 from onmodel.paths import inside
 from onmodel.records import Artifact
 from onmodel.studio.drawing import Drawing
+from onmodel.studio.forms import whole_number
 from onmodel.studio.merge import files_of
 from onmodel.studio.render import character_of, fragment, page, workspace_of
 from onmodel.studio.workspace import CharacterFolder
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # Reading an evaluation takes scipy, which the other pages do without: imported when it is read.
 ARM = "L"  # pictures of the LoRA, prompted with its trigger
 MOST_MODELS = 8  # columns at first
+NAMED = 3  # models that the name of an evaluation lists
 DRAWN = "drawn"  # folder of the studio's own cache
 BASE = "base"  # instead of a LoRA file
 
@@ -61,16 +63,17 @@ class DrawnPicture:
 
 @dataclass(frozen=True)
 class EvaluationChoice:
-    """An evaluation of the project: its hash, and the names of its models."""
+    """An evaluation of the project: its hash, and its stage with the first of its models."""
 
     hash: str
-    models: Sequence[str]
+    label: str
 
 
 def show(request: Request) -> Response:
     """The page. Query fields: `evaluation` its hash, `model` repeated, `axis` that sorts the
     prompts, `seed` the picture of each prompt."""
     from onmodel.evaluate.headlines import label
+    from onmodel.judge.session import summaries
 
     character = character_of(request)
     artifacts = character.project.artifacts("evaluation") if character.started else []
@@ -85,7 +88,7 @@ def show(request: Request) -> Response:
         )
     wanted = request.query_params.get("evaluation", "")
     artifact = next((one for one in artifacts if one.hash == wanted), artifacts[-1])
-    evaluation = _read_once(artifact.path)
+    evaluation = read_once(artifact.path)
     chosen = [name for name in request.query_params.getlist("model") if name in evaluation.names]
     names = chosen or evaluation.names[:MOST_MODELS]
     axis = request.query_params.get("axis", "")
@@ -97,8 +100,9 @@ def show(request: Request) -> Response:
         "compare",
         character=character,
         files=files_of(character),
-        artifacts=[_choice(one) for one in artifacts],
+        artifacts=choices(character, artifacts),
         artifact=artifact,
+        sessions=summaries(character.project),
         evaluation=evaluation,
         names=names,
         labels=[label(name) for name in names],
@@ -154,7 +158,7 @@ def _picture(
 
 def picture(request: Request) -> Response:
     """A picture of an evaluation."""
-    return _png(inside(_artifact(request).path, request.path_params["file"], "picture"))
+    return _png(inside(artifact_of(request).path, request.path_params["file"], "picture"))
 
 
 async def draw(request: Request) -> Response:
@@ -171,7 +175,7 @@ async def draw(request: Request) -> Response:
     wanted = {
         "prompt": str(form.get("prompt", "")),
         "negative": str(form.get("negative", "")),
-        "seed": _whole(str(form.get("seed", "0")), "seed"),
+        "seed": whole_number(str(form.get("seed", "0")), "seed"),
         "loras": ["" if id == BASE else str(files[id].path) for id in chosen],
         "sampling": _sampling(character, str(form.get("weight", "1"))),
     }
@@ -216,12 +220,6 @@ def _sampling(character: CharacterFolder, weight: str) -> dict[str, object]:
     return {**known, "weight": number, "batch": 1}
 
 
-def _whole(text: str, field: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 10):
-        raise InputError(field, text, "must be a whole number below 1,000,000,000")
-    return int(text)
-
-
 def _png(path: Path) -> Response:
     """A picture that never changes."""
     if path.suffix != ".png" or not path.is_file():
@@ -230,7 +228,8 @@ def _png(path: Path) -> Response:
     return FileResponse(path, media_type="image/png", headers=headers)
 
 
-def _artifact(request: Request) -> Artifact:
+def artifact_of(request: Request) -> Artifact:
+    """The evaluation whose hash is in the address."""
     character, hash = character_of(request), request.path_params["hash"]
     if character.started and hash in character.project.ledger.artifacts("evaluation"):
         return character.project.object("evaluation", hash)
@@ -238,15 +237,22 @@ def _artifact(request: Request) -> Artifact:
 
 
 @lru_cache(maxsize=4)
-def _read_once(folder: Path) -> "Evaluation":
+def read_once(folder: Path) -> "Evaluation":
     """An evaluation by the folder of its artifact, whose name is the hash of its content."""
     from onmodel.evaluate.evaluation import FILE, read_evaluation
 
     return read_evaluation(folder / FILE)
 
 
-def _choice(artifact: Artifact) -> EvaluationChoice:
-    return EvaluationChoice(artifact.hash, _read_once(artifact.path).names)
+def choices(character: CharacterFolder, artifacts: Sequence[Artifact]) -> list[EvaluationChoice]:
+    """Evaluations to choose from."""
+    makers, found = character.project.ledger.makers(), []
+    for artifact in artifacts:
+        names = read_once(artifact.path).names
+        more = f", … ({len(names)})" if len(names) > NAMED else ""
+        label = f"{makers[artifact.hash]}: {', '.join(names[:NAMED])}{more}"
+        found.append(EvaluationChoice(artifact.hash, label))
+    return found
 
 
 def _seed(request: Request, evaluation: "Evaluation") -> int:

@@ -1,6 +1,6 @@
 """The data set of a character: a grid of its pictures, filters, decisions, edits, undo and redo."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,18 +10,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from onmodel.curate.bulk import Changed, changes, edit_tags, parse_edit
-from onmodel.curate.decisions import decide_by_hand, fix_findings
+from onmodel.curate.decisions import decide_by_hand, fix_findings, merged_tags
 from onmodel.curate.findings import AuditFinding
-from onmodel.curate.query import complete, complete_tag, search
+from onmodel.curate.query import complete, complete_tag
 from onmodel.curate.workshop import PICTURES, Piece
+from onmodel.dataset.captions import split_tags
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.studio.datasets import OpenDataset, opened_dataset
+from onmodel.studio.pictures import crop_row, mask_key
 from onmodel.studio.render import character_of, page, workspace_of
+from onmodel.studio.requests import found as found_by
+from onmodel.studio.requests import json_body, selected, text_field
 from onmodel.studio.roots import folders
-from onmodel.studio.thumbnails import LARGE, LONGEST, thumbnail
 
 MOST_ROWS = 500  # of one answer
+TEXTS = ("tags", "sentence")
 PREVIEW = 50  # changed pictures that a preview lists
 
 
@@ -29,47 +33,27 @@ def show(request: Request) -> Response:
     """The page; without a data set it offers to import the pictures."""
     character = character_of(request)
     there = (character.data / PICTURES).is_file()
-    taggers = [row for row in folders(workspace_of(request).roots) if row.tagger]
-    values = {"there": there, "taggers": taggers}
+    found = folders(workspace_of(request).roots)
+    taggers = [row for row in found if row.tagger]
+    detectors = [row for row in found if row.detector]
+    values = {"there": there, "taggers": taggers, "detectors": detectors}
     return page(request, "data.html.j2", "data", character=character, **values)
 
 
 def rows(request: Request) -> Response:
     """Pictures for which the query `q` holds: their number, and `count` of them from `from` on."""
     opened = opened_dataset(request)
-    found = _found(opened, request.query_params.get("q", ""))
+    found = found_by(opened, request.query_params.get("q", ""))
     start = _number(request, "from", 0)
     wanted = found[start : start + min(_number(request, "count", 100), MOST_ROWS)]
     return JSONResponse({"total": len(found), "rows": [_row(opened, piece) for piece in wanted]})
 
 
-def thumb(request: Request) -> Response:
-    """A small picture by its SHA-256. Its bytes never change, so the browser keeps it."""
-    return _picture(request, LONGEST)
-
-
-def picture(request: Request) -> Response:
-    """A picture by its SHA-256, large enough to look at by itself."""
-    return _picture(request, LARGE)
-
-
-def _picture(request: Request, longest: int) -> Response:
-    opened = opened_dataset(request)
-    piece = opened.by_hash.get(request.path_params["sha256"])
-    if piece is None:
-        raise InputError("picture", request.path_params["sha256"], "is not in this data set")
-    cache = workspace_of(request).own / "thumbnails"
-    data = thumbnail(cache, piece.path, piece.sha256, piece.paper, longest)
-    headers = {"Cache-Control": "private, max-age=31536000, immutable"}
-    return Response(data, media_type="image/webp", headers=headers)
-
-
 def completions(request: Request) -> Response:
     """Ways to complete the last word of a query."""
     opened = opened_dataset(request)
-    kinds = sorted({row.kind for row in opened.all_findings})
     word = request.query_params.get("word", "")
-    return JSONResponse(complete(opened.workshop.pieces.values(), kinds, word))
+    return JSONResponse(complete(opened.workshop.pieces.values(), opened.facts(word), word))
 
 
 def tag_options(request: Request) -> Response:
@@ -83,15 +67,15 @@ def tag_options(request: Request) -> Response:
 async def edit(request: Request) -> Response:
     """Edit tags of the selection together: JSON with `names` or a query `q`, the fields of
     parse_edit, and `preview`. Answers how many pictures change, and the first of them."""
-    body = await _body(request)
+    body = await json_body(request)
     return JSONResponse(await run_in_threadpool(_edit, request, body))
 
 
 def _edit(request: Request, body: Mapping[str, Any]) -> dict[str, object]:
     opened = opened_dataset(request)
-    fields = {key: _text(body, key) for key in ("remove", "replace", "add", "front")}
-    edited = parse_edit(**fields, place=_text(body, "place") or "last")
-    changed = changes(_selected(opened, body), edited)
+    fields = {key: text_field(body, key) for key in ("remove", "replace", "add", "front")}
+    edited = parse_edit(**fields, place=text_field(body, "place") or "last")
+    changed = changes(selected(opened, body), edited)
     if changed and not body.get("preview"):
         edit_tags(opened.workshop, changed)
     return {"changed": len(changed), "rows": [_change(row) for row in changed[:PREVIEW]]}
@@ -99,21 +83,32 @@ def _edit(request: Request, body: Mapping[str, Any]) -> dict[str, object]:
 
 async def decide(request: Request) -> Response:
     """A decision by hand about the selection: JSON with `names` or `q`, and one of `keep` (true or
-    false), `tags`, `sentence`; `why` is the reason."""
-    body = await _body(request)
+    false), `tags`, `sentence`; `why` is the reason. `seen` is the text that the page showed of the
+    tags or the sentence of the one picture: what was changed meanwhile is not lost."""
+    body = await json_body(request)
 
     def work() -> int:
-        names = [piece.name for piece in _selected(opened_dataset(request), body)]
+        opened = opened_dataset(request)
+        pieces = selected(opened, body)
         keep = body.get("keep") is not False
-        said = [_text(body, key) for key in ("tags", "sentence", "why")]
-        return decide_by_hand(character_of(request).data, names, keep, *said)
+        tags, sentence = (text_field(body, key) if key in body else None for key in TEXTS)
+        if "seen" in body and len(pieces) == 1:
+            seen = text_field(body, "seen")
+            if sentence is not None and pieces[0].sentence != seen:
+                raise InputError("sentence", pieces[0].name, "was changed meanwhile; open it again")
+            if tags is not None:
+                lists = (pieces[0].words, split_tags(seen), split_tags(tags))
+                tags = ", ".join(merged_tags(*lists))
+        names = [piece.name for piece in pieces]
+        why = text_field(body, "why")
+        return decide_by_hand(opened.workshop, names, keep, tags, sentence, why)
 
     return JSONResponse({"decided": await run_in_threadpool(work)})
 
 
 async def fix(request: Request) -> Response:
     """Apply fixes of the last audit: JSON with `ids` of findings."""
-    body = await _body(request)
+    body = await json_body(request)
     ids = [str(id) for id in body.get("ids", [])]
     fixed = await run_in_threadpool(fix_findings, character_of(request).data, ids, [])
     return JSONResponse(
@@ -121,15 +116,24 @@ async def fix(request: Request) -> Response:
     )
 
 
+def _follow(request: Request, step: int, back: bool) -> None:
+    """Bring the recipe's repeats to what the data set says after an undo or a redo."""
+    from onmodel.studio.planner import follow  # recipes take long to import
+
+    follow(opened_dataset(request), step, back)
+
+
 def undo(request: Request) -> Response:
     """Take the last step back."""
     _, step = opened_dataset(request).workshop.undo()
+    _follow(request, step, back=True)
     return JSONResponse({"step": step})
 
 
 def redo(request: Request) -> Response:
     """Do again what was taken back last."""
     _, step = opened_dataset(request).workshop.redo()
+    _follow(request, step, back=False)
     return JSONResponse({"step": step})
 
 
@@ -144,28 +148,14 @@ def import_pictures(request: Request) -> Response:
     return Response(headers={"HX-Refresh": "true"})
 
 
-def _found(opened: OpenDataset, query: str) -> list[Piece]:
-    return search(opened.workshop.pieces.values(), query, opened.kinds)
-
-
-def _selected(opened: OpenDataset, body: Mapping[str, Any]) -> list[Piece]:
-    """The pictures of `names`, else all for which the query `q` holds."""
-    names = body.get("names")
-    if names is None:
-        return _found(opened, _text(body, "q"))
-    unknown = [name for name in names if name not in opened.workshop.pieces]
-    if unknown:
-        raise InputError("picture", unknown[0], "is not in this data set; names are subset/file")
-    return [opened.workshop.pieces[name] for name in names]
-
-
 def _row(opened: OpenDataset, piece: Piece) -> dict[str, object]:
     """A picture as the grid shows it."""
     found = opened.findings.get(piece.name, ())
     return {
         "name": piece.name,
-        "sha256": piece.sha256,
-        "size": [piece.width, piece.height],
+        "content": piece.content,
+        "crop": crop_row(piece),
+        "mask": mask_key(opened, piece),
         "excluded": piece.aside,
         "tags": [[said.tag, said.by] for said in piece.tags],
         "sentence": piece.sentence,
@@ -180,29 +170,6 @@ def _finding(row: AuditFinding) -> dict[str, object]:
 
 def _change(row: Changed) -> dict[str, object]:
     return {"name": row.picture, "before": row.before, "after": row.after}
-
-
-async def _body(request: Request) -> Mapping[str, Any]:
-    """The JSON object that a script sent. Raises InputError for anything else."""
-    try:
-        body = await request.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise InputError("body", "no JSON object", "reload the page")
-    names: Sequence[object] | None = body.get("names")
-    if names is not None and not (
-        isinstance(names, list) and all(isinstance(name, str) for name in names)
-    ):
-        raise InputError("names", "no list of names", "reload the page")
-    return body
-
-
-def _text(body: Mapping[str, Any], key: str) -> str:
-    value = body.get(key, "")
-    if not isinstance(value, str):
-        raise InputError(key, value, "must be text")
-    return value
 
 
 def _number(request: Request, key: str, default: int) -> int:
@@ -223,6 +190,4 @@ ROUTES = (
     Route("/c/{character}/data/redo", redo, methods=["POST"]),
     Route("/c/{character}/data/import", import_pictures, methods=["POST"]),
     Route("/c/{character}/data/tags", tag_options),
-    Route("/c/{character}/thumb/{sha256}", thumb),
-    Route("/c/{character}/picture/{sha256}", picture),
 )

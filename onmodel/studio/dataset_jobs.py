@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from onmodel.errors import BusyError
@@ -38,10 +39,12 @@ class DatasetJobs:
             known = self._jobs.get(character.id)
             if known and known.runs:
                 raise BusyError(f"{character.name}: wait for the end of {known.request.do}")
-            command = [*_COMMAND, json.dumps(asdict(request))]
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+                _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
+            assert process.stdin is not None
+            with suppress(BrokenPipeError), process.stdin:  # it ended; _follow says so
+                process.stdin.write(json.dumps(asdict(request)))
             job = DatasetJob(request, process, DatasetProgress())
             self._jobs[character.id] = job
         threading.Thread(target=_follow, args=(job,), daemon=True).start()

@@ -1,7 +1,6 @@
-"""The process that looks at the pictures of a data set: `python -m onmodel.studio.dataset_worker
-REQUEST`.
+"""The process that looks at the pictures of a data set: `python -m onmodel.studio.dataset_worker`.
 
-REQUEST is a DatasetRequest as JSON. Each line of the output is a DatasetProgress as JSON, the last
+It reads a DatasetRequest as JSON. Each line of the output is a DatasetProgress as JSON, the last
 one with `ended`. The models that look at pictures are loaded here, never by the server. When the
 studio ends, nobody reads the lines and the process ends too; what was not finished is not recorded.
 """
@@ -15,20 +14,21 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from onmodel.curate.masks import MaskSource
 from onmodel.curate.settings import CaptionSettings, ObserverSettings
 from onmodel.errors import OnmodelError
 from onmodel.events import Event, Events, TaskAdvanced, TaskEnded, TaskStarted
 
 SHOWN = 5  # pictures without a result that are named
 
-DatasetWork = Literal["audit", "tag", "caption"]
+DatasetWork = Literal["audit", "tag", "caption", "mask"]
 
 
 @dataclass(frozen=True)
 class DatasetRequest:
     """What is done, in which data set, with which character sheet. `tagger` is as for `onmodel
     dataset audit`, "" for the toon world's own. Without an `endpoint` sentences are built from the
-    tags."""
+    tags. Masks of the pictures `names` are made from `source`; `detector` is as `tagger`."""
 
     do: DatasetWork
     work: str
@@ -36,6 +36,9 @@ class DatasetRequest:
     tagger: str = ""
     endpoint: str = ""
     model: str = ""
+    names: tuple[str, ...] = ()
+    source: MaskSource = "alpha"
+    detector: str = ""
 
     @property
     def observers(self) -> ObserverSettings:
@@ -115,10 +118,23 @@ def _caption(request: DatasetRequest, events: Events) -> DatasetProgress:
     return DatasetProgress(ended=True, count=len(done.answers.sentences), notes=tuple(notes))
 
 
+def _mask(request: DatasetRequest, events: Events) -> DatasetProgress:
+    from onmodel.curate.masks import make_masks
+    from onmodel.evaluate.observers import load_observers
+
+    detectors = None
+    if request.source != "alpha":
+        named, base = {"detectors": request.detector}, "" if request.detector else "toon"
+        detectors = load_observers(base, named, 1).detectors
+    count = make_masks(Path(request.work), request.names, request.source, detectors, events)
+    return DatasetProgress(ended=True, count=count)
+
+
 _DO: dict[DatasetWork, Callable[[DatasetRequest, Events], DatasetProgress]] = {
     "audit": _audit,
     "tag": _tag,
     "caption": _caption,
+    "mask": _mask,
 }
 
 
@@ -128,7 +144,7 @@ def main() -> None:
         sys.stdout.flush()
 
     try:
-        send(work(REQUEST.validate_json(sys.argv[1]), Events(ProgressLines(send))))
+        send(work(REQUEST.validate_json(sys.stdin.read()), Events(ProgressLines(send))))
     except BrokenPipeError:  # the studio ended
         sys.exit(1)
     except (OnmodelError, OSError, RuntimeError) as error:

@@ -26,6 +26,7 @@ HOST = "127.0.0.1"
 LARGEST_BODY = 1 << 20  # bytes of a form or a JSON body
 LARGEST_UPLOAD = 4 << 30  # bytes of one file
 UPLOADS = "/upload/"  # paths whose bodies are files
+STATIC = "/static/"  # scripts and styles
 SHUT = "copy the address that onmodel printed into the browser"
 
 POLICY = (
@@ -59,9 +60,10 @@ class TooLargeError(Exception):
 @dataclass(frozen=True)
 class Key:
     """The secrets of one server. The token is in the address that is printed; the cookie is what
-    the browser gets for it."""
+    the browser gets for it. `page` is the path that the address leads to."""
 
     port: int
+    page: str = "/"
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
@@ -99,8 +101,9 @@ class Gate:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in (*SAFETY_HEADERS.items(), ("Cache-Control", "no-store")):
+                for name, value in SAFETY_HEADERS.items():
                     headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", _kept(scope))
             await send(message)
 
         if answer is not None:
@@ -124,7 +127,7 @@ class Gate:
         if token and scope["path"] == "/":
             if not (reads and _same(token[0], self.key.token)):
                 return _refusal(HTTPStatus.FORBIDDEN, SHUT)
-            answer = RedirectResponse("/", HTTPStatus.SEE_OTHER)
+            answer = RedirectResponse(self.key.page, HTTPStatus.SEE_OTHER)
             answer.set_cookie(
                 self.key.cookie_name, self.key.cookie, httponly=True, samesite="strict"
             )
@@ -136,6 +139,11 @@ class Gate:
         if not length.isdecimal() or int(length) > _bound(scope):
             return _refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
         return None
+
+
+def _kept(scope: Scope) -> str:
+    """Whether the browser keeps an answer: scripts and styles, which it asks about each time."""
+    return "no-cache" if scope["path"].startswith(STATIC) else "no-store"
 
 
 def _bound(scope: Scope) -> int:

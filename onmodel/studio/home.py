@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,8 +18,8 @@ from onmodel.paths import inside
 from onmodel.starter import StarterSettings, write_starter
 from onmodel.studio.jobs import Jobs, RunJob
 from onmodel.studio.render import character_of, fragment, page, workspace_of
-from onmodel.studio.roots import copy_pictures, folder_of, folders
-from onmodel.studio.uploads import receive
+from onmodel.studio.roots import copy_pictures, folder_of, folders, fullest_folder
+from onmodel.studio.uploads import receive, received
 from onmodel.studio.workspace import CharacterFolder
 
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"  # in a clone, not in a wheel
@@ -71,9 +72,10 @@ def _disk_bytes(folder: Path, state: str) -> int:
 
 
 def home(request: Request) -> Response:
-    """The page."""
-    found = folders(workspace_of(request).roots)
-    return page(
+    """The page. Once it is sent, the data set that was changed last is opened."""
+    workspace, datasets = workspace_of(request), request.app.state.datasets
+    found = folders(workspace.roots)
+    answer = page(
         request,
         "home.html.j2",
         "home",
@@ -82,6 +84,8 @@ def home(request: Request) -> Response:
         bases=[row for row in found if row.comfyui],
         sources=[row for row in found if row.pictures],
     )
+    answer.background = BackgroundTask(datasets.open_last, workspace.characters())
+    return answer
 
 
 def demo(request: Request) -> Response:
@@ -108,18 +112,21 @@ async def new(request: Request) -> Response:
 
 async def upload(request: Request) -> Response:
     """One file of a new character's pictures: query field `name`, its path in the dropped folder;
-    the body is the file. A zip is unpacked beside it."""
+    the body is the file. A zip becomes a folder."""
     character = character_of(request)
     name = request.query_params.get("name", "")
     target = inside(character.pictures, name, "name")
     await run_in_threadpool(target.parent.mkdir, parents=True, exist_ok=True)
-    await receive(request, target)
-    left: list[tuple[str, str]] = []
-    if target.suffix.lower() == ".zip":
-        try:
-            left = await run_in_threadpool(unpack, target, target.with_suffix(""))
-        finally:
-            target.unlink()
+    if target.suffix.lower() != ".zip":
+        await receive(request, target)
+        return JSONResponse({"left": []})
+    folder = target.with_suffix("")
+    if folder.exists():
+        raise InputError("name", name, "its folder is here already; rename the zip")
+    async with received(request, target.name) as file:
+        unpacked = file.with_suffix("")
+        left = await run_in_threadpool(unpack, file, unpacked)
+        unpacked.rename(folder)
     return JSONResponse({"left": [f"{entry}: {reason}" for entry, reason in left]})
 
 
@@ -133,7 +140,8 @@ async def finish(request: Request) -> Response:
     if source:
         folder = folder_of(roots, source, "source")
         await run_in_threadpool(copy_pictures, folder, character.pictures)
-    settings = StarterSettings(pictures=character.pictures, trigger=str(form.get("trigger", "")))
+    pictures = await run_in_threadpool(fullest_folder, character.pictures)
+    settings = StarterSettings(pictures=pictures, trigger=str(form.get("trigger", "")))
     await run_in_threadpool(write_starter, character.folder, settings, rows)
     return JSONResponse({"goto": f"/c/{character.id}/run"})
 

@@ -1,4 +1,4 @@
-"""The queue: `onmodel run` in processes of their own, one after the other.
+"""The queue: `onmodel run` in processes of their own, one after the other, or one on each card.
 
 A job outlives the browser and the studio. The ledger of its project holds its state, as for a run
 that was started at the terminal; the queue holds only what waits and which process works for what.
@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,7 @@ from onmodel.errors import InputError
 from onmodel.locking import ProcessName
 from onmodel.studio.workspace import CharacterFolder, Workspace
 
-SLOTS = 1  # jobs at a time
+NO_CARD = ""  # the one slot of a queue without named cards
 LOG = "run.log"
 LAST_BYTES = 64_000  # of a log, that a page shows
 
@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     place REAL NOT NULL,         -- order in the queue
     process TEXT,                -- number, start, machine; null while it waits
     stopping INTEGER NOT NULL DEFAULT 0,
-    ended INTEGER NOT NULL DEFAULT 0
+    ended INTEGER NOT NULL DEFAULT 0,
+    card TEXT NOT NULL DEFAULT ''  -- number of the card that it runs on
 ) STRICT
 """
 
@@ -43,23 +44,29 @@ JobState = Literal["waiting", "running", "stopping"]
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
-    """A job that has not ended, and the id of its character."""
+    """A job that has not ended, the id of its character, and the number of its card, "" where none
+    was named."""
 
     id: int
     character: str
     state: JobState
+    card: str = NO_CARD
 
 
 class Jobs:
-    """The queue of a workspace. Every method may be called from any thread, and by several studios
-    at once."""
+    """The queue of a workspace: one job at a time, or one on each of `cards`, numbers as CUDA
+    counts them. Every method may be called from any thread, and by several studios at once."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, cards: Sequence[int] = ()) -> None:
         self._workspace = workspace
+        self._cards = [str(card) for card in cards]
         self._path = workspace.own / "queue.db"
         self._end = threading.Event()
         with self._database() as database:
             database.execute(_TABLE)
+            names = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
+            if "card" not in names:  # a queue of an earlier version
+                database.execute("ALTER TABLE jobs ADD COLUMN card TEXT NOT NULL DEFAULT ''")
 
     def add(self, character: CharacterFolder) -> None:
         """Queue a run. Raises InputError without a recipe, or when a run waits or works already."""
@@ -80,13 +87,13 @@ class Jobs:
         """Jobs that have not ended: the running ones, then the others in their order."""
         with self._database() as database:
             rows = database.execute(
-                "SELECT id, character, process, stopping FROM jobs WHERE NOT ended"
+                "SELECT id, character, process, stopping, card FROM jobs WHERE NOT ended"
                 " ORDER BY process IS NULL, place"
             ).fetchall()
         found = []
-        for id, character, process, stopping in rows:
+        for id, character, process, stopping, card in rows:
             state: JobState = "waiting" if process is None else "running"
-            found.append(RunJob(id, character, "stopping" if stopping else state))
+            found.append(RunJob(id, character, "stopping" if stopping else state, card))
         return found
 
     def stop(self, id: int) -> None:
@@ -121,24 +128,32 @@ class Jobs:
         """Note which jobs have ended, and start the next where a slot is free."""
         with self._database() as database:
             database.execute("BEGIN IMMEDIATE")  # two studios must not start one job twice
-            running = 0
-            for id, process in database.execute(
-                "SELECT id, process FROM jobs WHERE NOT ended AND process IS NOT NULL"
+            used = set()
+            for id, process, card in database.execute(
+                "SELECT id, process, card FROM jobs WHERE NOT ended AND process IS NOT NULL"
             ).fetchall():
                 if _runs(process):
-                    running += 1
+                    used.add(card)
                 else:
                     database.execute("UPDATE jobs SET ended = 1 WHERE id = ?", (id,))
             waiting = database.execute(
                 "SELECT id, character FROM jobs WHERE NOT ended AND process IS NULL ORDER BY place"
             ).fetchall()
-            for id, character in waiting[: max(0, SLOTS - running)]:
+            for card, (id, character) in zip(self._free(used), waiting, strict=False):
                 try:
-                    process = str(_started(self._workspace.character(character)))
-                    database.execute("UPDATE jobs SET process = ? WHERE id = ?", (process, id))
+                    process = str(_started(self._workspace.character(character), card))
+                    database.execute(
+                        "UPDATE jobs SET process = ?, card = ? WHERE id = ?", (process, card, id)
+                    )
                 except (InputError, OSError):  # the folder or the recipe is gone
                     database.execute("UPDATE jobs SET ended = 1 WHERE id = ?", (id,))
             database.execute("COMMIT")
+
+    def _free(self, used: Set[str]) -> list[str]:
+        """The cards on which no job runs."""
+        if not self._cards:
+            return [] if used else [NO_CARD]
+        return [card for card in self._cards if card not in used]
 
     @contextmanager
     def working(self, seconds: float = 0.5) -> Iterator[None]:
@@ -181,9 +196,11 @@ def _command(character: CharacterFolder) -> list[str]:
     return [*run, "--project", str(character.project_folder)]
 
 
-def _started(character: CharacterFolder) -> ProcessName:
-    """Start `onmodel run`, in a session of its own, so that it does not end with the studio."""
+def _started(character: CharacterFolder, card: str) -> ProcessName:
+    """Start `onmodel run` where it sees this card alone, in a session of its own, so that it does
+    not end with the studio."""
     command = _command(character)
+    visible = {"CUDA_VISIBLE_DEVICES": card} if card else {}
     with (character.folder / LOG).open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -191,6 +208,7 @@ def _started(character: CharacterFolder) -> ProcessName:
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=character.folder,
+            env={**os.environ, **visible},
             start_new_session=os.name == "posix",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )

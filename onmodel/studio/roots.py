@@ -14,12 +14,14 @@ from onmodel.hashing import sha256_bytes
 DEEPEST = 3  # levels below a root
 MOST_FOLDERS = 2_000  # that are looked at
 _TAGGER = ("model.onnx", "selected_tags.csv")
+_DETECTOR = "model.onnx"
 _MODELS = ("diffusion_models", "unet", "checkpoints")  # inside ComfyUI's models/
 
 
 @dataclass(frozen=True, slots=True)
 class RootFolder:
-    """A folder below a root; `name` begins with the root's own name."""
+    """A folder below a root; `name` begins with the root's own name. `detector`: it
+    holds a model that may be one."""
 
     id: str
     name: str
@@ -27,13 +29,16 @@ class RootFolder:
     comfyui: bool
     pictures: bool
     tagger: bool
+    detector: bool
 
 
 def folders(roots: Sequence[Path]) -> list[RootFolder]:
-    """ComfyUI folders, taggers in WD v3 format, and folders that hold pictures, by name. Links are
-    not followed."""
+    """ComfyUI folders, taggers in WD v3 format, other ONNX models, and folders that hold pictures,
+    by name. Links are not followed."""
     found = [_folder(root, path) for root in roots for path in _below(root)]
-    known = {row.id: row for row in found if row.comfyui or row.pictures or row.tagger}
+    known = {
+        row.id: row for row in found if row.comfyui or row.pictures or row.tagger or row.detector
+    }
     return sorted(known.values(), key=lambda row: row.name.casefold())
 
 
@@ -56,6 +61,18 @@ def copy_pictures(source: Path, target: Path) -> None:
         ]
 
     shutil.copytree(source, target, ignore=left_out, dirs_exist_ok=True)
+
+
+def fullest_folder(folder: Path) -> Path:
+    """The folder, or the one below it, that holds the most pictures: a first recipe trains on it.
+    A dropped folder and an unpacked zip lie below."""
+    best, most = folder, 0
+    for root, inner, names in os.walk(folder):
+        inner.sort()
+        count = sum(Path(name).suffix.lower() in PICTURE_ENDINGS for name in names)
+        if count > most:
+            best, most = Path(root), count
+    return best
 
 
 def _below(root: Path) -> Iterator[Path]:
@@ -89,7 +106,8 @@ def _folder(root: Path, path: Path) -> RootFolder:
     name = path.relative_to(root.parent).as_posix()
     comfyui = any((path / "models" / inner).is_dir() for inner in _MODELS)
     tagger = all((path / file).is_file() for file in _TAGGER)
-    return RootFolder(id, name, path, comfyui, _holds_pictures(path), tagger)
+    detector = not tagger and (path / _DETECTOR).is_file()
+    return RootFolder(id, name, path, comfyui, _holds_pictures(path), tagger, detector)
 
 
 def _holds_pictures(path: Path) -> bool:

@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from http import HTTPStatus
-from pathlib import Path
+from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -13,19 +12,21 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from onmodel.engine.plan import Step, make_plan
+from onmodel.engine.plan import Step
 from onmodel.engine.previews import PreviewPicture, previews
-from onmodel.engine.progress import TrainingProgress, curves, progress, recorded_steps
+from onmodel.engine.progress import TrainingProgress, curves, progress, quartiles, recorded_steps
 from onmodel.errors import InputError
+from onmodel.hashing import sha256_bytes
 from onmodel.ledger.store import RunRecord
-from onmodel.recipe import load_recipe
 from onmodel.studio.jobs import Jobs, RunJob, log_of
+from onmodel.studio.plans import planned
 from onmodel.studio.render import character_of, fragment, page, text, workspace_of
 from onmodel.studio.training_set import use_dataset
 from onmodel.studio.workspace import CharacterFolder
 from onmodel.train.steps import StepRow
 
 EVERY = 0.5  # seconds between two looks at the ledger
+PARTS = ("stages", "log")  # of the page, that change while it is shown
 CURVES = ("loss", "heldout", "learning_rate")  # names of recorded values
 
 
@@ -45,12 +46,6 @@ class StageBox:
     pictures: int
     planned: float | None
     progress: TrainingProgress | None
-
-
-@lru_cache(maxsize=64)
-def _planned(recipe: Path, changed: int) -> tuple[Step, ...]:
-    """The plan of a recipe, made anew when its file changes: it scans the folders of pictures."""
-    return tuple(make_plan(load_recipe(recipe)))
 
 
 def boxes(
@@ -99,7 +94,7 @@ def view_of(request: Request, character: CharacterFolder) -> RunView:
     recorded = recorded_steps(character.project_folder, tail=True)
     steps: Sequence[Step] = ()
     if character.recipe:
-        steps = _planned(character.recipe, character.recipe.stat().st_mtime_ns)
+        steps = planned(character.recipe)
     return RunView(boxes(steps, runs, recorded), job, log_of(character))
 
 
@@ -115,12 +110,14 @@ class OtherTraining:
 def show(request: Request) -> Response:
     """The page."""
     character = character_of(request)
+    view = view_of(request, character)
     return page(
         request,
         "run.html.j2",
         "run",
         character=character,
-        view=view_of(request, character),
+        view=view,
+        seen=urlencode({name: _digest(_part(name, character, view)) for name in PARTS}),
         previews=_previews(character),
         others=[
             OtherTraining(other.id, other.name, stage)
@@ -152,7 +149,8 @@ def stop(request: Request) -> Response:
 
 
 def chart(request: Request) -> Response:
-    """The curves of every training of the character, as columns. Query fields `over` and `stage`:
+    """The curves of every training of the character, as columns, and its held-out losses by
+    quartile. Query fields `over` and `stage`:
     the id of a character and the training of it that is laid over each."""
     recorded = recorded_steps(character_of(request).project_folder)
     query = request.query_params
@@ -163,9 +161,10 @@ def chart(request: Request) -> Response:
         if stage not in steps:
             raise InputError("stage", stage, f"{other.name} has no such training; reload the page")
         laid[f"{other.name}: {stage}"] = steps[stage]
-    found = {
-        stage: asdict(curves({stage: rows, **laid}, CURVES)) for stage, rows in recorded.items()
-    }
+    found = {}
+    for stage, rows in recorded.items():
+        shown = {stage: rows, **laid}
+        found[stage] = {**asdict(curves(shown, CURVES)), "quartiles": asdict(quartiles(shown))}
     return JSONResponse(found)
 
 
@@ -195,18 +194,28 @@ async def check(request: Request) -> Response:
     return fragment(request, "findings.html.j2", findings=findings)
 
 
+def _part(name: str, character: CharacterFolder, view: RunView) -> str:
+    """A part of the page that changes while it is shown."""
+    return text(f"{name}.html.j2", character=character, view=view)
+
+
+def _digest(part: str) -> str:
+    return sha256_bytes(part.encode())[:16]
+
+
 async def events(request: Request) -> Response:
-    """Server-sent events, as HTML whenever they change: the stages, and the log."""
+    """Server-sent events, as HTML whenever they change: the stages, and the log. Query fields have
+    the digests of what the page shows already, so that no button is replaced for nothing."""
     character = character_of(request)
 
     async def stream() -> AsyncIterator[str]:
-        last = {"stages": "", "log": ""}
+        last = {name: request.query_params.get(name, "") for name in PARTS}
         while not await request.is_disconnected():
             view = await run_in_threadpool(view_of, request, character)
             for name, before in last.items():
-                now = text(f"{name}.html.j2", character=character, view=view)
-                if now != before:
-                    last[name] = now
+                now = _part(name, character, view)
+                if _digest(now) != before:
+                    last[name] = _digest(now)
                     lines = "".join(f"data: {line}\n" for line in now.split("\n"))
                     yield f"event: {name}\n{lines}\n"
             await asyncio.sleep(EVERY)

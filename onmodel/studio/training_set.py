@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from onmodel.curate.export import export
+from onmodel.curate.masks import mask_file, masks_beside
 from onmodel.curate.workshop import PICTURES, Piece, Workshop, open_workshop
 from onmodel.engine.draft import save_recipe, with_folders
 from onmodel.engine.plan import make_plan
@@ -20,8 +21,7 @@ from onmodel.hashing import hash_json, sha256_file
 from onmodel.recipe import load_recipe
 from onmodel.studio.workspace import CharacterFolder
 
-SETS, MASKS = "sets", "masks"
-Masks = dict[Path, Path]  # picture → its mask
+SETS = "sets"
 
 
 def use_dataset(character: CharacterFolder) -> bool:
@@ -33,10 +33,9 @@ def use_dataset(character: CharacterFolder) -> bool:
         return False
     make_plan(load_recipe(recipe))
     workshop = open_workshop(character.data)
-    masks = masks_of(workshop)
-    target = character.folder / SETS / content_hash(workshop, masks)
+    target = character.folder / SETS / content_hash(workshop)
     if not target.is_dir():
-        _write(workshop, masks, target)
+        _write(workshop, target)
     old = recipe.read_text(encoding="utf-8")
     new = with_folders(old, lambda folder: _moved(character, folder, target))
     if new != old:
@@ -44,52 +43,42 @@ def use_dataset(character: CharacterFolder) -> bool:
     return True
 
 
-def masks_of(workshop: Workshop) -> Masks:
-    """The masks that lie beside the kept pictures, by every convention that a folder has."""
-    from onmodel.curate.ingest import scan_folder
-
-    found: Masks = {}
-    for folder in {piece.path.parent for piece in workshop.kept}:
-        found |= {row.path: row.mask for row in scan_folder(folder, "").pictures if row.mask}
-    return found
-
-
-def content_hash(workshop: Workshop, masks: Masks) -> str:
+def content_hash(workshop: Workshop) -> str:
     """A hash of everything that a training set of the kept pictures holds."""
-    return hash_json([_content(piece, masks.get(piece.path)) for piece in workshop.kept])[:16]
+    beside = masks_beside(workshop.kept)
+    rows = [_content(piece, mask_file(workshop.folder, piece, beside)) for piece in workshop.kept]
+    return hash_json(rows)[:16]
 
 
 def _content(piece: Piece, mask: Path | None) -> list[object]:
     tags = [[said.tag, said.by] for said in piece.tags]
     said = [piece.sentence, piece.told, piece.origin, piece.rights, piece.paper, piece.decided]
-    return [
-        *(piece.name, piece.path.suffix, piece.sha256, tags, said),
-        sha256_file(mask) if mask else "",
-    ]
+    masked = sha256_file(mask) if mask else ""
+    return [*(piece.name, piece.path.suffix, piece.content, tags, said), masked]
 
 
-def _write(workshop: Workshop, masks: Masks, target: Path) -> None:
+def _write(workshop: Workshop, target: Path) -> None:
     """Write the set, whole or not at all."""
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # what a killed studio left
     export(workshop, part, kohya=False, events=Events())
-    for piece in workshop.kept:
-        if mask := masks.get(piece.path):
-            file = piece.name.removeprefix(f"{piece.subset}/")
-            folder = part / piece.subset / MASKS
-            folder.mkdir(exist_ok=True)
-            shutil.copyfile(mask, folder / f"{file}{mask.suffix}")
     os.replace(part, target)
 
 
-def _moved(character: CharacterFolder, folder: str, target: Path) -> str | None:
-    """The set's folder in place of one in `pictures/` or of an older set; None for any other."""
+def subset_in(character: CharacterFolder, folder: str) -> str | None:
+    """The subset of the data set that a source's folder stands for: one in `pictures/` or of an
+    older set; None for any other folder."""
     place = Path(os.path.normpath(character.folder / folder))
     if place.is_relative_to(character.pictures):
-        subset = place.name
-    elif len(parts := _inside(place, character.folder / SETS)) == 2:
-        subset = parts[1]
-    else:
+        return place.name
+    parts = _inside(place, character.folder / SETS)
+    return parts[1] if len(parts) == 2 else None
+
+
+def _moved(character: CharacterFolder, folder: str, target: Path) -> str | None:
+    """The set's folder of a source; None for a source that is no subset of the data set."""
+    subset = subset_in(character, folder)
+    if subset is None:
         return None
     if not (target / subset).is_dir():
         remedy = (

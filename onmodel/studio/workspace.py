@@ -127,6 +127,24 @@ def open_workspace(folder: Path, roots: Sequence[Path] = ()) -> Workspace:
     return Workspace(folder.resolve(), tuple(root.resolve() for root in roots))
 
 
+@dataclass(frozen=True)
+class ShownProject:
+    """A workspace, and one of its characters."""
+
+    workspace: Workspace
+    character: CharacterFolder
+
+
+def workspace_with(project: Path) -> ShownProject:
+    """The workspace that a project lies in. Raises InputError for one that no workspace can
+    show."""
+    folder = project.resolve()
+    if (folder.parent / "recipe.toml").is_file() and folder.name == "project":
+        folder = folder.parent
+    workspace = open_workspace(folder.parent)
+    return ShownProject(workspace, workspace.character(_character(folder).id))
+
+
 def _character(folder: Path) -> CharacterFolder:
     id = sha256_bytes(folder.name.encode("utf-8", "surrogateescape"))[:ID_DIGITS]
     return CharacterFolder(id, folder.name, folder)

@@ -66,7 +66,7 @@ class Trained(ABC):
     def __init__(self, layers: Mapping[str, Mapping[str, Tensor]], device: torch.device) -> None:
         pieces = [tensor.float() for parts in layers.values() for tensor in parts.values()]
         self.flat = nn.Parameter(torch.cat([piece.reshape(-1) for piece in pieces]).to(device))
-        self.gradient = self.flat.grad = torch.zeros_like(self.flat)
+        self.flat.grad = torch.zeros_like(self.flat)
         self.parts: dict[str, dict[str, nn.Parameter]] = {}
         offset = 0
         for name, parts in layers.items():
@@ -86,6 +86,20 @@ class Trained(ABC):
         view = nn.Parameter(self.flat.detach()[first:last])
         view.grad = self.gradient[first:last]
         return view
+
+    @property
+    def gradient(self) -> Tensor:
+        """Of the flat tensor."""
+        if self.flat.grad is None:
+            self.flat.grad = torch.zeros_like(self.flat)
+        return self.flat.grad
+
+    def free_gradient(self) -> None:
+        """Drop the gradient; the views have none from now on. The backward pass in `low_precision`
+        makes that of the flat tensor anew, when the activations are gone."""
+        self.flat.grad = None
+        for view in self.tensors():
+            view.grad = None
 
     def tensors(self) -> list[nn.Parameter]:
         """The views, for what needs matrices."""

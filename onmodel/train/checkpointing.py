@@ -1,12 +1,15 @@
-"""Gradient checkpointing where activations would not fit: what one picture's forward keeps is
-measured, not guessed."""
+"""Gradient checkpointing: blocks are computed twice, and between the passes their inputs may lie in
+the host's memory. Where it is chosen, what one picture's forward keeps is measured, not guessed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from onmodel.devices import free_memory
 from onmodel.events import Events
@@ -26,8 +29,8 @@ def checkpointing(
     family: Family, options: Options, one_picture: Callable[[], Tensor], events: Events
 ) -> Iterator[None]:
     """Within the context, blocks are computed twice if the recipe asks for it, or if it says "auto"
-    and a batch does not fit into memory otherwise. `one_picture` computes the loss of a picture of
-    the largest size."""
+    and a batch does not fit into memory otherwise. "offload" keeps their inputs in the host's
+    memory. `one_picture` computes the loss of a picture of the largest size."""
     backbone: Any = family.backbone
     wanted = options.gradient_checkpointing
     if wanted == "auto":
@@ -42,12 +45,38 @@ def checkpointing(
             )
             events.note(note, "warning")
     if wanted:
-        backbone.enable_gradient_checkpointing()
+        compute_twice(backbone, "cpu" if wanted == "offload" else None)
     try:
         yield
     finally:
         if wanted:
             backbone.disable_gradient_checkpointing()
+
+
+def compute_twice(backbone: Any, inputs_on: str | None = None) -> None:
+    """Turn gradient checkpointing on. The blocks' inputs lie on the device `inputs_on` between the
+    passes; None: where they are."""
+    if inputs_on is None:
+        backbone.enable_gradient_checkpointing()
+    else:
+        backbone.enable_gradient_checkpointing(partial(_offloaded, inputs_on))
+
+
+def _offloaded(inputs_on: str, block: Any, rows_bsd: Tensor, *others: Any) -> Tensor:
+    """A block whose input rows lie on another device until its backward pass; `others` are small,
+    or all blocks share them. A copy from a card is pinned, and neither copy waits: both are in the
+    order of the card's stream."""
+    device, shape = rows_bsd.device, rows_bsd.shape
+
+    def away(tensor: Tensor) -> Tensor:
+        return tensor.to(inputs_on, non_blocking=True) if tensor.shape == shape else tensor
+
+    def back(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    with saved_tensors_hooks(away, back):
+        result: Tensor = checkpoint(block.__call__, rows_bsd, *others, use_reentrant=False)
+    return result
 
 
 def activation_bytes(

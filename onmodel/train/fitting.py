@@ -14,7 +14,7 @@ from onmodel.families.modes import Modes, candidates, choose, described
 from onmodel.families.protocol import Family, Outline
 from onmodel.families.registry import outline_of
 from onmodel.train.memory import StepBytes, run_bytes, step_bytes
-from onmodel.train.networks import step_components
+from onmodel.train.networks import step_components, trained_layers
 from onmodel.train.options import Options
 from onmodel.train.precision import product_dtype
 
@@ -31,7 +31,7 @@ def training_modes(family: Family, options: Options, side: int, events: Events) 
     free = free_memory(family.device) if asks else None
     peaks = Peaks(outline_of(family), options, family.dtype, product_dtype(options, device), side)
     chosen = planned_modes(peaks, options, device, free)
-    asked = asked_modes(options)
+    asked = asked_modes(options, device)
     if chosen != replace(asked, swap_blocks=min(asked.swap_blocks, peaks.blocks)):
         events.note(
             f"to save memory: {described(chosen)}; {peaks.of(chosen) / 1e9:.1f} GB forecast"
@@ -39,11 +39,14 @@ def training_modes(family: Family, options: Options, side: int, events: Events) 
     return chosen
 
 
-def asked_modes(options: Options) -> Modes:
-    """What the settings turn on."""
+def asked_modes(options: Options, device: str) -> Modes:
+    """What the settings turn on. Inputs are offloaded from a card alone: elsewhere the host's
+    memory is the device's own."""
+    offload = options.gradient_checkpointing == "offload"
     return Modes(
         vae_tiles=options.vae_tiles is True,
-        checkpointing=options.gradient_checkpointing is True,
+        checkpointing=offload or options.gradient_checkpointing is True,
+        offload=offload and device == "cuda",
         swap_blocks=options.swap_blocks if isinstance(options.swap_blocks, int) else 0,
         quantize=options.quantize,
     )
@@ -55,7 +58,7 @@ def planned_modes(peaks: "Peaks", options: Options, device: str, free: int | Non
 
     Raises InputError when nothing fits into a budget that was given.
     """
-    asked, budget = asked_modes(options), options.memory_bytes
+    asked, budget = asked_modes(options, device), options.memory_bytes
     asked = replace(asked, swap_blocks=min(asked.swap_blocks, peaks.blocks))
     if budget is None:
         if device != "cuda" or free is None:
@@ -65,12 +68,15 @@ def planned_modes(peaks: "Peaks", options: Options, device: str, free: int | Non
     # Elsewhere the host's memory is the device's own; other networks need their layers' weights.
     swaps = options.swap_blocks == "auto" and options.network == "lora" and device == "cuda"
 
+    offloads = options.gradient_checkpointing == "auto" and device == "cuda"
+
     def pinned(modes: Modes) -> Modes:
         """What was set stays."""
         return replace(
             modes,
             vae_tiles=modes.vae_tiles if options.vae_tiles == "auto" else asked.vae_tiles,
             checkpointing=modes.checkpointing and options.gradient_checkpointing is not False,
+            offload=modes.offload if offloads else asked.offload,
             swap_blocks=modes.swap_blocks if swaps else asked.swap_blocks,
         )
 
@@ -117,25 +123,27 @@ class Peaks:
         self.text = {
             name: outline.weight_bytes(name, dtype) for name in step_components(spec, options)
         }
-        self.step = cache(
-            lambda checkpointing: step_bytes(outline, options, dtype, products, side, checkpointing)
+        trained = trained_layers(spec, options) if dtype is not products else ()
+        self._text_copies = products.itemsize * sum(
+            row.out_features * row.in_features for row in spec.text_linears if row.name in trained
         )
+        self._step = cache(partial(step_bytes, outline, options, dtype, products, side))
+
+    def step(self, modes: Modes) -> StepBytes:
+        """What a step takes beside the base's weights and the run's state."""
+        return self._step(Modes(checkpointing=modes.checkpointing, offload=modes.offload))
 
     def copies(self, modes: Modes) -> int:
-        """Bytes of trained layers' weights in another dtype. Held layers keep none."""
+        """Bytes of trained layers' weights in another dtype. Held layers keep none; layers that
+        encode text are not held."""
         held = self.blocks if modes.quantize else min(modes.swap_blocks, self.blocks)
-        found: StepBytes = self.step(modes.checkpointing)
-        return found.copies * (self.blocks - held) // self.blocks
+        own = self.step(modes).copies - self._text_copies
+        return own * (self.blocks - held) // self.blocks + self._text_copies
 
     def of(self, modes: Modes) -> int:
-        activations: int = self.step(modes.checkpointing).activations
-        return (
-            self.weights(modes)
-            + sum(self.text.values())
-            + self._run
-            + self.copies(modes)
-            + activations
-        )
+        step = self.step(modes).activations
+        text = sum(self.text.values())
+        return self.weights(modes) + text + self._run + self.copies(modes) + step
 
 
 def quantization_facts(family: Family, options: Options, events: Events) -> dict[str, object]:

@@ -28,6 +28,7 @@ from onmodel.train.objective import (
     draw_noise,
     draw_time,
 )
+from onmodel.train.optimizers import frees_gradient
 from onmodel.train.options import Options
 from onmodel.train.pause import pausing
 from onmodel.train.readings import Readings
@@ -322,6 +323,7 @@ def _update(
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["share"]
     state.optimizer.step()
+    _clear_gradient(adapters, options)
     # Prodigy multiplies the rate by its own estimate d.
     history.rates.append(rate * state.optimizer.param_groups[0].get("d", 1.0))
     state.average()
@@ -400,7 +402,7 @@ def fill_gradient(
 
     Several processes share the pictures, and their gradients are added.
     """
-    adapters.gradient.zero_()
+    _clear_gradient(adapters, training.options)
     total = torch.zeros((), device=adapters.flat.device)
     for batch in step.batches:
         with adapters.low_precision(training.dtype):
@@ -418,6 +420,14 @@ def fill_gradient(
     processes.add(adapters.gradient)
     processes.add(total)
     return total
+
+
+def _clear_gradient(adapters: Trained, options: Options) -> None:
+    """Between two steps a gradient takes memory where it cannot be made anew."""
+    if frees_gradient(options):
+        adapters.free_gradient()
+    else:
+        adapters.gradient.zero_()
 
 
 def _largest(training: TrainingInputs) -> Tensor:

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 
 from onmodel.families.counting import counting
+from onmodel.families.modes import Modes
 from onmodel.families.protocol import FamilySpec, Outline
 from onmodel.train.adapters import attached
+from onmodel.train.checkpointing import compute_twice
 from onmodel.train.networks import (
     all_shapes,
     make_network,
@@ -22,7 +24,7 @@ from onmodel.train.networks import (
     trained_layers,
 )
 from onmodel.train.objective import denoising_loss
-from onmodel.train.optimizers import state_bytes
+from onmodel.train.optimizers import frees_gradient, state_bytes
 from onmodel.train.options import Options
 
 LONGEST = 512  # tokens of a caption
@@ -38,10 +40,11 @@ class StepBytes:
 
 
 def run_bytes(spec: FamilySpec, options: Options) -> int:
-    """What a run keeps beside the base: trained tensors, their gradient and average, and the
-    optimizer's state. Raises InputError for targets that are not there."""
+    """What a run keeps beside the base: trained tensors, their average, the optimizer's state, and
+    the gradient where it is not freed after each step. Raises InputError for targets that are not
+    there."""
     shapes = [shape for roles in all_shapes(spec, options).values() for shape in roles.values()]
-    copies = 3 if options.ema else 2
+    copies = 1 + bool(options.ema) + (not frees_gradient(options))
     return 4 * copies * sum(map(prod, shapes)) + state_bytes(options, shapes)
 
 
@@ -51,7 +54,7 @@ def step_bytes(
     dtype: torch.dtype,
     products: torch.dtype,
     side: int,
-    checkpointing: bool,
+    modes: Modes,
 ) -> StepBytes:
     """Peak of a step on square pictures of `side` pixels: the base in `dtype`, large products in
     `products`.
@@ -63,11 +66,24 @@ def step_bytes(
 
     @cache
     def of_blocks(blocks: int) -> StepBytes:
-        return _short_step(outline, options, dtype, products, side, checkpointing, blocks)
+        return _short_step(outline, options, dtype, products, side, modes, blocks)
 
     return StepBytes(
         outline.whole(lambda blocks: of_blocks(blocks).copies),
-        outline.whole(lambda blocks: of_blocks(blocks).activations),
+        max(outline.whole(lambda blocks: of_blocks(blocks).activations), _made(outline, options)),
+    )
+
+
+def _made(outline: Outline, options: Options) -> int:
+    """Bytes at the end of a backward pass that makes the gradient anew: what is trained in bfloat16
+    (2 a number), the gradient of it (2), and the gradient itself (4). The first blocks of a short
+    transformer show less than that of a whole one."""
+    if not frees_gradient(options):
+        return 0
+    return 8 * sum(
+        prod(shape)
+        for roles in all_shapes(outline.spec, options).values()
+        for shape in roles.values()
     )
 
 
@@ -77,7 +93,7 @@ def _short_step(
     dtype: torch.dtype,
     products: torch.dtype,
     side: int,
-    checkpointing: bool,
+    modes: Modes,
     blocks: int,
 ) -> StepBytes:
     """The step of a transformer of so many blocks."""
@@ -87,8 +103,10 @@ def _short_step(
         backbone: Any = family.backbone
         rank_alphas = _rank_alphas(outline.spec, spec, options)
         network = make_network(family, options, rank_alphas, 0, torch.device("cpu"))
-        if checkpointing:
-            backbone.enable_gradient_checkpointing()
+        if frees_gradient(options):
+            network.free_gradient()
+        if modes.checkpointing:
+            compute_twice(backbone, "meta" if modes.offload else None)
         before = alive.now
         with attached(family, network, products), family.training():
             copies = alive.start() - before

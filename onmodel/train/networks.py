@@ -99,9 +99,11 @@ def all_shapes(spec: FamilySpec, options: Options) -> dict[str, dict[str, tuple[
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """What a training trains: layers, numbers, and bytes of a checkpoint's tensors."""
+    """What a training trains: `layers` of `all_layers` that the trained components have, numbers,
+    and bytes of a checkpoint's tensors."""
 
     layers: int
+    all_layers: int
     parameters: int
     file_bytes: int
 
@@ -112,7 +114,8 @@ def training_size(spec: FamilySpec, options: Options) -> TrainingSize:
     parameters = sum(prod(shape) for roles in layers for shape in roles.values())
     twice = sum(prod(roles.get("magnitude", (0,))) for roles in layers)  # under two names
     width = 2 if options.save_precision == "bf16" else 4
-    return TrainingSize(len(layers), parameters, (parameters + twice) * width)
+    all_layers = len(spec.linears) + len(layer_rates(spec, options))
+    return TrainingSize(len(layers), all_layers, parameters, (parameters + twice) * width)
 
 
 def make_network(

@@ -177,6 +177,14 @@ def state_bytes(options: Options, shapes: Sequence[Shape]) -> int:
     return round(sum(map(row.state, [(sum(map(prod, shapes)),)] if row.flat else shapes)))
 
 
+def frees_gradient(options: Options) -> bool:
+    """Is the gradient made anew in each backward pass, and freed after the step? Where it is added
+    to from several passes, or an optimizer or layer needs the matrices' own, it stays; so it does
+    where layers have rates of their own, each a part of the gradient."""
+    whole = OPTIMIZERS[options.optimizer].flat and not options.text_rates
+    return options.network == "lora" and whole and options.gradient_accumulation == 1
+
+
 def check_device(options: Options, device: torch.device) -> None:
     """Raise InputError when the optimizer does not work on this device."""
     if OPTIMIZERS[options.optimizer].cuda and device.type != "cuda":

@@ -10,8 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig, SubsetConfig
 from onmodel.families.modes import Quantize
 from onmodel.families.protocol import SamplingSettings, Timesteps
-from onmodel.prompt_syntax import segments
+from onmodel.prompt_syntax import commands, segments
 from onmodel.reading import LARGEST_WHOLE
+from onmodel.text import shown
 from onmodel.validation import StrictTable
 
 LOKR_FACTOR = 8
@@ -180,16 +181,21 @@ class Options(DataConfig):
             "Number format of large matrix products. auto: bf16 where the hardware supports it."
         ),
     )
-    gradient_checkpointing: bool | Literal["auto"] = Field(
+    gradient_checkpointing: bool | Literal["auto", "offload"] = Field(
         default="auto",
-        description=("Compute blocks twice to save memory. auto: when activations would not fit."),
+        description=(
+            "Compute blocks twice to save memory. offload: and keep their inputs in the host's "
+            "memory meanwhile. auto: when activations would not fit."
+        ),
     )
     memory: str = Field(
         default="auto",
         pattern=r"^(auto|[0-9]{1,6}(\.[0-9]{1,6})? ?(GB|GiB))$",
         description=(
-            'Memory that a step may take, e.g. "6 GB". Turns on strips, gradient checkpointing and '
-            "swapped blocks until it fits. auto: what is free on the card."
+            'Memory that a training step may take, e.g. "6 GB"; coding pictures and previews are '
+            "not limited. Where a step takes more, it turns on strips, gradient checkpointing, on "
+            "a card also offloaded inputs and swapped blocks, until it fits. auto: what is free "
+            "on the card."
         ),
     )
     swap_blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] | Literal["auto"] = Field(
@@ -201,7 +207,10 @@ class Options(DataConfig):
     )
     vae_tiles: bool | Literal["auto"] = Field(
         default="auto",
-        description="Encode and decode large pictures in strips. auto: when memory needs it.",
+        description=(
+            "Encode and decode large pictures in strips. auto: when a training step does not fit "
+            "into `memory` without saving; what coding itself takes is not looked at."
+        ),
     )
     quantize: Quantize | None = Field(
         default=None,
@@ -277,6 +286,13 @@ class Options(DataConfig):
             )
         if self.caption_dropout == 1 or self.caption_dropout_every == 1:
             notes.append("no caption is ever shown; lower caption_dropout or caption_dropout_every")
+        preview = self.preview
+        prompts = [*preview.prompts, preview.negative] if preview else []
+        for command in dict.fromkeys(found for prompt in prompts for found in commands(prompt)):
+            notes.append(
+                f"preview: {shown(command, 40)} is read as words, not as other programs read it;"
+                " take it out of the prompt"
+            )
         return notes
 
     def rank_alpha(self, layer: str) -> tuple[int, float]:

@@ -1,5 +1,6 @@
 """`onmodel init` and `onmodel evaluate`: recipes that are written for a user, and run."""
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -145,9 +146,25 @@ def test_pictures_that_lie_deeper_or_in_a_zip_are_named(tmp_path: Path, pictures
     inner.mkdir(parents=True)
     for path in pictures.iterdir():
         (inner / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match="there are some in 10_backgwa: name one of these"):
+    for around in (inner.parent, inner):
+        folder = tmp_path / around.name
+        assert init(folder, around).startswith("12 pictures, 11 with captions")
+        recipe = tomllib.loads((folder / "recipe.toml").read_text(encoding="utf-8"))
+        (source,) = recipe["stages"]["data"]["subsets"]["base"]
+        assert (folder / source["folder"]).resolve() == inner
+    shutil.copytree(inner, inner.with_name("2_more"))
+    with pytest.raises(InputError, match="there are some in 10_backgwa, 2_more: name one of these"):
         init(tmp_path / "a", inner.parent)
-    assert init(tmp_path / "b", inner).startswith("12 pictures")
     (tmp_path / "set.zip").write_bytes(b"PK")
     with pytest.raises(InputError, match="is no folder; unpack it"):
         init(tmp_path / "c", tmp_path / "set.zip")
+
+
+def test_refused_pictures_are_named_where_too_few_remain(tmp_path: Path, pictures: Path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(pictures, folder)
+    for path in folder.glob("*.txt"):
+        path.write_bytes("赤い髪".encode("cp932"))
+    said = "holds 1 pictures.*11 files are refused, the first: .*not UTF-8; save it as UTF-8"
+    with pytest.raises(InputError, match=said):
+        init(tmp_path / "new", folder)

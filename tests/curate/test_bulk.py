@@ -45,6 +45,7 @@ def test_an_edit_removes_replaces_adds_and_moves(edit: TagEdit, after: str) -> N
         ({}, "edit: .*name tags"),
         ({"replace": "a"}, "replace: .*write old=new"),
         ({"replace": "a="}, "replace: .*write old=new"),
+        ({"replace": "a=b, a=c"}, "replace: a — becomes b or c; name it once"),
         ({"add": "x", "place": "middle"}, "place: .*first or last"),
     ],
 )
@@ -109,6 +110,7 @@ def test_the_commands_list_and_edit_what_a_query_finds(work: Workshop) -> None:
     assert "1 pictures changed" in said(*edit)
     listed = json.loads(said("list", folder, "tag:extra", "--json"))
     assert [row["name"] for row in listed] == [name] and listed[0]["words"][-1] == "extra"
+    assert said("tags", folder, "--remove", "Extra") == "no change\n"
     said("undo", folder)
     assert said("list", folder, "tag:extra") == ""
     assert "is done again" in said("redo", folder)

@@ -131,6 +131,65 @@ def test_tables_of_captions_are_read_and_files_go_before_them(tmp_path: Path, ta
     assert found.notes[0] == f"captions: 2 from {table}; not used: 1 × .txt"
 
 
+CAPTION = "1girl, red hair"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", json.dumps({"captions": [CAPTION, "other"]})),
+        ("a.json", json.dumps({"caption": [CAPTION]})),
+        ("a.png.json", json.dumps({"tags": "1girl red_hair"})),
+        ("metadata.jsonl", json.dumps({"file_name": "a.png", "text": [CAPTION, "other"]})),
+        ("metadata.jsonl", json.dumps({"file_name": "a.png", "text": CAPTION}) + "\r\n\r\n"),
+        ("metadata.csv", f'file_name;text\na.png;"{CAPTION}"\n'),
+        ("metadata.csv", f"file_name\ttext\na.png\t{CAPTION}\n"),
+        ("meta_lat.json", json.dumps({"/x/a": {"tags": CAPTION, "train_resolution": [64, 64]}})),
+    ],
+)
+def test_captions_of_further_forms_are_read(tmp_path: Path, name: str, text: str) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / name).write_text(text)
+    found = scan(tmp_path)
+    (row,) = found.pictures
+    assert [tag.replace("_", " ") for tag in row.tags] == ["1girl", "red hair"]
+    assert any("several captions" in note for note in found.notes) == ("other" in text)
+
+
+def test_a_table_may_hold_other_ends_of_lines_within_a_caption(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    row = {"file_name": "a.png", "text": "1girl, a\u2028b"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    assert scan(tmp_path).uncaptioned == 0
+
+
+def test_the_damaged_line_of_a_table_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "1girl"}\n{bad\n')
+    assert scan(tmp_path).notes[0].startswith("metadata.jsonl is not read: line 2 is not valid")
+
+
+def test_a_table_about_no_picture_here_is_told(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("name,words\na.png,1girl\n")
+    assert scan(tmp_path).notes == [
+        "metadata.csv has no row about a picture here; it needs the keys or columns file_name and"
+        " text"
+    ]
+
+
+def test_a_list_of_captions_says_how_it_can_be_read(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    (tmp_path / "captions.txt").write_text("a.png|1girl\n")
+    (tmp_path / "notes.txt").write_text("my notes\n")
+    one, other = scan(tmp_path).refused
+    assert (one.file, other.reason) == ("captions.txt", "a caption without a picture of its name")
+    assert "save it as metadata.csv with the columns file_name and text" in one.reason
+    (tmp_path / "captions.txt").rename(tmp_path / "metadata.csv")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,1girl\n")
+    assert [row.tags for row in scan(tmp_path).pictures] == [("1girl",)]
+
+
 def test_a_table_above_the_folder_is_read_for_the_files_in_it(tmp_path: Path) -> None:
     for folder in ("images", "other"):
         (tmp_path / folder).mkdir()

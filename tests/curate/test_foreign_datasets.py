@@ -232,6 +232,25 @@ def test_ai_toolkit(tmp_path: Path) -> None:
     assert [subset.name for subset in bare.subsets] == ["a", "b"]
 
 
+def test_a_job_of_ai_toolkits_web_page_is_read(tmp_path: Path) -> None:
+    of_masks = (
+        "          mask_path: null\n          mask_min_value: 0.1\n          invert_mask: true\n"
+    )
+    of_video = "          do_audio: false\n          auto_frame_count: false\n"
+    text = AI_TOOLKIT.replace(
+        "          caption_ext", of_masks + of_video + "          caption_ext"
+    )
+    assert said(read(tmp_path, "job.yaml", text).subsets[0])["flip"] is True
+    with pytest.raises(InputError, match=r"mask_min_value = 0\.1, invert_mask = True"):
+        read(tmp_path, "job.yaml", text.replace("mask_path: null", "mask_path: masks"))
+
+
+@pytest.mark.parametrize("name", ["dataset", "dataset.cfg"])
+def test_sd_scripts_file_is_known_by_its_subsets(tmp_path: Path, name: str) -> None:
+    (subset,) = read(tmp_path, name, "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'a'").subsets
+    assert subset.name == "a"
+
+
 MUSUBI = """
 [general]
 resolution = [960, 544]
@@ -366,6 +385,17 @@ def test_what_cannot_be_followed_is_named(
         ("a.json", "{", "not valid JSON"),
         ("a.toml", "[[datasets]]\nresolution = 512", r"datasets\[0\]\.subsets: missing"),
         ("a.toml", "datasets = 3", r"datasets: 3 — must be one or more tables"),
+        ("a.toml", "[directory]\npath = 'a'", r"one table — .* write \[\[directory\]\]"),
+        (
+            "concepts.json",
+            '[{"path": "a", "enabled": true, "image": {}, "text": {}}]',
+            "is a list of data sets of OneTrainer, which is not read; name its folders",
+        ),
+        (
+            "multidatabackend.json",
+            '[{"id": "a", "type": "local", "instance_data_dir": "a"}]',
+            "is a list of data sets of SimpleTuner, which is not read",
+        ),
         ("a.toml", "[[directory]]\npath = 'a'", r"directory\[0\]\.resolutions: missing"),
         (
             "a.toml",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from onmodel.curate.crop import Cropped
 from onmodel.curate.lettering import audit_lettering, load_reader, read, read_all
 from onmodel.errors import StateError
 from onmodel.events import Events
@@ -60,12 +61,13 @@ def test_what_was_read_is_kept_and_a_damaged_piece_is_named(tmp_path: Path) -> N
     path = tmp_path / "a.png"
     lettered(drawing(0)).save(path)
     with Events().task("read", 3) as task:
-        first = read_all(READER, [path], [""], ["hash"], tmp_path / "seen", task)
+        first = read_all(READER, [Cropped(path)], ["hash"], tmp_path / "seen", task)
         path.unlink()
         assert (
-            first[0] and read_all(READER, [path], [""], ["hash"], tmp_path / "seen", task) == first
+            first[0]
+            and read_all(READER, [Cropped(path)], ["hash"], tmp_path / "seen", task) == first
         )
         [piece] = (tmp_path / "seen").iterdir()
         piece.write_text("[[3]]")
         with pytest.raises(StateError, match=piece.name):
-            read_all(READER, [path], [""], ["hash"], tmp_path / "seen", task)
+            read_all(READER, [Cropped(path)], ["hash"], tmp_path / "seen", task)

@@ -11,6 +11,7 @@ from PIL import Image
 from onmodel.curate.gather import gather
 from onmodel.curate.ingest import scan_folder
 from onmodel.curate.listing import layout_of
+from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
 from onmodel.curate.workshop import open_workshop
 from onmodel.doctor.dataset import curate_table
 from onmodel.errors import InputError
@@ -51,7 +52,9 @@ def test_only_two_pictures_of_one_stem_are_a_conflict(tmp_path: Path) -> None:
     assert {"b.png"} <= {row.name for row in scan.pictures}
 
 
-@pytest.mark.parametrize("name", ["a-masklabel.png", "a_mask.png", "masks/a.png", "mask/a.png"])
+@pytest.mark.parametrize(
+    "name", ["a-masklabel.png", "a_mask.png", "mask_a.png", "masks/a.png", "Mask/A.png"]
+)
 def test_masks_are_found_by_the_names_that_others_give_them(tmp_path: Path, name: str) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
@@ -59,6 +62,15 @@ def test_masks_are_found_by_the_names_that_others_give_them(tmp_path: Path, name
     scan = scan_folder(tmp_path, "x")
     assert [(row.name, row.mask) for row in scan.pictures] == [("a.png", mask), ("b.png", None)]
     assert scan.masks == 1 and scan.notes == []
+
+
+def test_masks_of_no_picture_are_told(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    for name in ("masks/a.png.png", "masks/b.png"):
+        picture(tmp_path / name, None)
+    scan = scan_folder(tmp_path, "x")
+    assert scan.masks == 0
+    assert scan.notes == ["left alone as further masks or masks of no picture: 2 × .png"]
 
 
 def test_further_masks_are_left_alone_and_a_picture_with_a_caption_is_no_mask(
@@ -70,7 +82,7 @@ def test_further_masks_are_left_alone_and_a_picture_with_a_caption_is_no_mask(
     picture(tmp_path / "a_mask.png", "1girl, mask")
     scan = scan_folder(tmp_path, "x")
     assert [row.name for row in scan.pictures] == ["a.png", "a_mask.png"] and scan.masks == 0
-    assert scan.notes == ["left alone as further masks: 2 × .png"]
+    assert scan.notes == ["left alone as further masks or masks of no picture: 2 × .png"]
 
 
 STRAYS = ["desktop.ini", "sample_prompts.txt", "meta_lat.json", "old/x.png", "notes/readme.md"]
@@ -106,6 +118,14 @@ def test_the_folder_of_numbered_ones_is_found_beside_samples(tmp_path: Path) -> 
     (tmp_path / "model").mkdir()
     assert curate_table(tmp_path) == {"train_data_dir": tmp_path / "img"}
     assert gather([tmp_path], tmp_path / "work", "", "", Events()).pictures == 1
+
+
+def test_a_number_without_a_name_is_the_repeats_as_in_sd_scripts(tmp_path: Path) -> None:
+    picture(tmp_path / "5_" / "a.png", None)
+    (subset,) = read_numbered_folders(tmp_path, regularisation=False).subsets
+    assert (subset.name, subset.config.repeats, subset.reading.default_caption) == ("5_", 5, None)
+    gather([tmp_path], tmp_path / "work", "", "", Events())
+    assert open_workshop(tmp_path / "work").repeats == {"5_": 5}
 
 
 def test_two_places_that_lie_deeper_are_named(tmp_path: Path) -> None:

@@ -52,7 +52,10 @@ INK = Image.new("RGBA", SIZE, (0, 0, 0, 0))
 INK.paste((0, 0, 0, 255), (0, 0, 16, 32))
 
 
-@pytest.mark.parametrize("mask", [BLACK, INK])
+ONES = HALF.point(lambda value: value // 255)
+
+
+@pytest.mark.parametrize("mask", [BLACK, INK, ONES])
 def test_masks_that_are_black_everywhere_are_refused(tmp_path: Path, mask: Image.Image) -> None:
     folder = folder_of(tmp_path / "set", 2)
     masks = masks_of(tmp_path / "masks", mask, mask)

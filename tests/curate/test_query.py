@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from onmodel.curate.query import TagOption, complete, complete_tag, search
+from onmodel.curate.query import PictureFacts, TagOption, complete, complete_tag, search
 from onmodel.curate.workshop import Piece, Said
 from onmodel.errors import InputError
 
@@ -23,6 +23,12 @@ PIECES = [
     piece("more/d", "hat", "A hat.", decided="person"),
 ]
 FINDINGS = {"base/a": {"wrong label"}, "more/c": {"blurred", "wrong label"}}
+FACTS = PictureFacts(
+    FINDINGS,
+    masked={"base/b"},
+    shows={"base/a": {"pose=sitting"}, "more/d": {"pose=sitting", "view=from behind"}},
+    split={"base/a": "training", "more/c": "heldout"},
+)
 
 
 @pytest.mark.parametrize(
@@ -49,25 +55,45 @@ FINDINGS = {"base/a": {"wrong label"}, "more/c": {"blurred", "wrong label"}}
         ("is:uncaptioned", "c"),
         ("is:captioned is:kept", "ad"),
         ("is:edited", "d"),
+        ("is:masked", "b"),
+        ("is:cropped", ""),
+        ("shows:pose=sitting", "ad"),
+        ('shows:"view=from behind"', "d"),
+        ("split:heldout", "c"),
+        ("-split:training", "bcd"),
         ("  tag:smile   is:kept ", "a"),
+        ("TAG:smile Is:kept", "a"),
     ],
 )
 def test_every_term_must_hold(query: str, names: str) -> None:
-    assert "".join(found.name[-1] for found in search(PIECES, query, FINDINGS)) == names
+    assert "".join(found.name[-1] for found in search(PIECES, query, FACTS)) == names
+
+
+@pytest.mark.parametrize(
+    "query",
+    ['tag:"the \\"best\\""', '"re:zero"', "tag:re:zero", 'finding:"no trigger"', '-"re: zero"'],
+)
+def test_quotes_colons_and_capitals_are_found(query: str) -> None:
+    odd = piece("odd/e", 'the "best", re:zero')
+    assert search([odd], query, {odd.name: ["No trigger"]}) == [odd]
+    assert complete([odd], [], 'tag:"the') == ['tag:"the \\"best\\""']
 
 
 @pytest.mark.parametrize(
     ("query", "line"),
     [
         ("foo:x", "keys are subset, tag"),
+        ('-re:"zero"', 'quote text with a colon: "re:zero"'),
         ("is:odd", "use kept, excluded"),
         ('tag:"x', "close the quotes"),
         ('tag:"a"b', "close the quotes"),
+        ("split:odd", "use heldout, training"),
+        ("split:heldout", "is known in the studio only"),
     ],
 )
 def test_a_wrong_query_is_one_line(query: str, line: str) -> None:
     with pytest.raises(InputError, match=line):
-        search(PIECES, query, {})
+        search(PIECES, query, PictureFacts())
 
 
 @pytest.mark.parametrize(
@@ -79,11 +105,13 @@ def test_a_wrong_query_is_one_line(query: str, line: str) -> None:
         ("-subset:", ["-subset:base", "-subset:more"]),
         ("is:un", ["is:uncaptioned"]),
         ('finding:"wr', ['finding:"wrong label"']),
+        ("shows:p", ["shows:pose=sitting"]),
+        ("split:", ["split:heldout", "split:training"]),
         ("tag:zzz", []),
     ],
 )
 def test_words_are_completed(word: str, expected: list[str]) -> None:
-    assert complete(PIECES, ["wrong label"], word) == expected
+    assert complete(PIECES, FACTS, word) == expected
 
 
 def test_tags_are_completed_with_their_numbers_and_from_aliases() -> None:

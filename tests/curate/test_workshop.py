@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,16 +17,15 @@ from typer.testing import CliRunner
 
 from onmodel import locking
 from onmodel.cli.dataset import app
+from onmodel.curate.decisions import fix_decision, still_apply
 from onmodel.curate.export import export, unread_by_kohya
 from onmodel.curate.findings import AuditFinding, Fix
 from onmodel.curate.gather import gather
 from onmodel.curate.workshop import (
     Decision,
     Workshop,
-    fix_decision,
     keep_aliases,
     open_workshop,
-    still_apply,
 )
 from onmodel.errors import BusyError, InputError, StateError
 from onmodel.events import Events
@@ -123,6 +123,32 @@ def test_a_half_written_line_of_the_journal_was_never_decided(work: Workshop) ->
 
 
 SEPARATORS = "a\u2028b\u2029c\u0085d\x1ce\x0bf\x0cg\rh\ni\ud7ff\U0001f600"
+
+
+def test_a_journal_that_was_removed_is_noticed(work: Workshop) -> None:
+    name = next(iter(work.pieces))
+    done = work.decide([Decision(0, "aside", "person", name)])
+    (work.folder / "journal.jsonl").unlink()
+    assert done.refreshed().pieces == work.pieces
+    done = done.decide([Decision(0, "sentence", "person", name, sentence="A girl.")])
+    assert done.pieces == open_workshop(work.folder).pieces
+    assert (done.pieces[name].sentence, done.pieces[name].aside) == ("A girl.", "")
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (Decision(0, "tag", "person", add=("a\x1b[31m",)), "holds control characters"),
+        (Decision(0, "sentence", "person", sentence="a\0"), "holds control characters"),
+        (Decision(0, "tag", "person", add=("a" * 6000, "b" * 6000)), "10000 are allowed"),
+    ],
+)
+def test_words_that_no_caption_file_may_hold_are_not_recorded(
+    work: Workshop, row: Decision, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        work.decide([replace(row, picture=next(iter(work.pieces)))])
+    assert not (work.folder / "journal.jsonl").exists()
 
 
 def test_a_reason_may_hold_any_sign_that_ends_a_line_elsewhere(work: Workshop) -> None:

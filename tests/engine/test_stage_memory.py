@@ -16,9 +16,13 @@ GIB = 2**30
 WEIGHTS = {"transformer": 1_956, "text conditioner": 135, "text encoder": 596}  # M numbers
 
 
-def forecast_of(names: set[str], machine: Machine) -> Forecast:
+def forecast_of(names: set[str], machine: Machine, **changes: object) -> Forecast:
+    """`changes` of the settings of the training."""
     recipe = load_recipe(ROOT / "recipes" / "own_character.toml")
     steps = [step for step in make_plan(recipe) if step.name in names | {"data"}]
+    for i, step in enumerate(steps):
+        if step.name == "trained":
+            steps[i] = replace(step, settings=step.settings.model_copy(update=changes))
     return forecast(recipe, steps, Events(), machine)
 
 
@@ -43,7 +47,7 @@ def test_every_phase_has_its_parts(on_processor: Forecast) -> None:
     parts = largest(trained, "train")
     assert parts["process"] > GIB // 2
     assert parts["heap"] == 2 * GIB  # a processor's, at most
-    assert parts["run state"] == 16 * 45_875_200  # the factors, their gradient, two moments
+    assert parts["run state"] == 12 * 45_875_200  # the factors and two moments
     encoded = largest(trained, "encode captions")
     assert not {"vae", *WEIGHTS} & parts.keys() - {"transformer"}
     for name, numbers in WEIGHTS.items():
@@ -52,6 +56,26 @@ def test_every_phase_has_its_parts(on_processor: Forecast) -> None:
     assert "transformer" not in encoded
     # One picture needs no temporal convolutions.
     assert largest(candidates, "sample")["vae"] < 2e6 * 127 / 2
+
+
+def test_what_encodes_text_stays_in_memory_where_it_is_trained(on_processor: Forecast) -> None:
+    machine = Machine("cpu", torch.bfloat16, GIB // 2, 64 * GIB)
+    text = {"text conditioner", "text encoder"}
+    for setting, layers in (("train_text_conditioner", 60), ("train_text_encoder", 196)):
+        found = forecast_of({"trained"}, machine, **{setting: True})
+        parts = largest(found.memory["trained"], "train")
+        there = text if setting == "train_text_encoder" else {"text conditioner"}
+        assert text & parts.keys() == there
+        before = largest(on_processor.memory["trained"], "train")
+        assert not text & before.keys()
+        assert all(parts[name] == pytest.approx(2e6 * WEIGHTS[name], rel=0.01) for name in there)
+        assert parts["activations"] > before["activations"] + 2**20
+        more = found.trained["trained"].layers - on_processor.trained["trained"].layers
+        assert more == layers
+        blocks = found.base.spec.text_linears
+        counted = sum(row.component == setting.removeprefix("train_") for row in blocks)
+        all_layers = on_processor.trained["trained"].all_layers
+        assert found.trained["trained"].all_layers == all_layers + counted
 
 
 def test_a_stage_that_does_not_fit_has_a_remedy(on_processor: Forecast) -> None:

@@ -292,7 +292,7 @@ def test_quantised_files_of_comfyui_are_named_with_the_file_to_get(comfyui: Path
         base_sha256({"comfyui": comfyui})
 
 
-@pytest.mark.parametrize("layout", ["forge", "swarm", "extra paths"])
+@pytest.mark.parametrize("layout", ["forge", "swarm", "extra paths", "links", "endings"])
 def test_other_layouts_are_found(comfyui: Path, layout: str) -> None:
     models, old = comfyui / "models", comfyui / "moved"
     if layout == "forge":
@@ -303,6 +303,15 @@ def test_other_layouts_are_found(comfyui: Path, layout: str) -> None:
         models.rename(comfyui / "Models")
         (comfyui / "dlbackend/comfy/ComfyUI").mkdir(parents=True)
         (comfyui / "comfy").rename(comfyui / "dlbackend/comfy/ComfyUI/comfy")
+    elif layout == "links":
+        (models / "vae").rename(old)
+        (models / "vae").mkdir()
+        (models / "vae" / "more").symlink_to(old)
+        (old / "loop").symlink_to(models / "vae")
+        assert base_sha256({"comfyui": models})  # the folder within is enough
+    elif layout == "endings":
+        files = models / "diffusion_models"
+        (files / "my-anima.safetensors").rename(files / "my-anima.SFT")
     else:
         models.rename(old)
         (comfyui / "extra_model_paths.yaml").write_text(

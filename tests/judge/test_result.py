@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from typer.testing import CliRunner
 
 from onmodel.cli.main import app, main
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.judge.result import SessionResult, result
-from onmodel.judge.server import JudgeServer
 from onmodel.judge.session import Pair, Session, open_session
 from onmodel.judge.strength import strengths
 from onmodel.judge.votes import Answer, Votes, voting
@@ -196,12 +196,13 @@ def test_the_command_ends_a_session_and_shows_it_again(tmp_path: Path) -> None:
 def test_the_command_tells_the_address_and_pauses_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(server: JudgeServer) -> None:
+    def stopped(server: uvicorn.Server, sockets: list[socket.socket]) -> None:
         raise KeyboardInterrupt
 
-    add_evaluation(Project(tmp_path), prompts=2, seeds=1)
-    monkeypatch.setattr(JudgeServer, "serve_forever", stopped)
-    monkeypatch.setattr(sys, "argv", ["onmodel", "judge", str(tmp_path), "--pairs", "4"])
+    project = tmp_path / "shown"
+    add_evaluation(Project(project), prompts=2, seeds=1)
+    monkeypatch.setattr(uvicorn.Server, "run", stopped)
+    monkeypatch.setattr(sys, "argv", ["onmodel", "judge", str(project), "--pairs", "4"])
     with pytest.raises(SystemExit) as ended:
         main()
     address, progress, pause = capsys.readouterr().err.splitlines()

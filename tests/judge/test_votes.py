@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from onmodel.errors import BusyError, SpaceError, StateError
+from onmodel.judge import votes
 from onmodel.judge.votes import Votes, voting
 from tests.support.judged_project import lines
 
@@ -103,8 +104,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert Votes(path).answers == ["left", "tie"]
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "votes.jsonl"
+    monkeypatch.setattr(votes, "WAIT", 0.05)
     with voting(path), pytest.raises(BusyError, match="another process"), voting(path):
         pass
 

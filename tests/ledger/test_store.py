@@ -6,7 +6,9 @@ import platform
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -54,6 +56,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def path(tmp_path: Path, data: bytes) -> Path:
     (tmp_path / "onmodel.db").write_bytes(data)
     return tmp_path / "onmodel.db"
+
+
+def test_several_may_open_a_new_ledger_at_once(tmp_path: Path) -> None:
+    """The run that makes a project, and a studio that looks at it."""
+    ready = threading.Barrier(8)
+
+    def opened(number: int) -> None:
+        ready.wait()
+        Ledger(tmp_path / f"{number // 8}.db").close()
+
+    for number in range(0, 80, 8):
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(opened, range(number, number + 8)))
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from onmodel.errors import InputError
+from onmodel.lora.convert import convert
 from onmodel.lora.tensors import read_lora
+from onmodel.release.weight_checks import who_loads
 from tests.support.lora_layouts import RANK, SPEC, small
 
 D = "transformer_blocks.0.attn1.to_q"
@@ -63,9 +65,64 @@ def test_an_alpha_that_was_left_behind_scales_nothing(tmp_path: Path) -> None:
     save_file(tensors | {f"{other}.alpha": torch.tensor(1.0)}, tmp_path / "x.safetensors")
     read = read_lora(tmp_path / "x.safetensors", SPEC).modules
     assert set(read) == {"blocks.0.self_attn.q_proj"}
+    convert(tmp_path / "x.safetensors", tmp_path / "z.safetensors", "common")
+    assert set(load_file(tmp_path / "z.safetensors")) == set(tensors)
     save_file({f"{other}.alpha": torch.tensor(1.0)}, tmp_path / "y.safetensors")
     with pytest.raises(InputError, match="changes no layer"):
         read_lora(tmp_path / "y.safetensors", SPEC)
+
+
+WRAPPED = [
+    "module.diffusion_model.blocks.0.self_attn.q_proj",
+    "diffusion_model._orig_mod.blocks.0.self_attn.q_proj",
+    "diffusion_model.blocks.0._orig_mod.self_attn.q_proj",
+    "diffusion_model.blocks.0._checkpoint_wrapped_module.self_attn.q_proj",
+    "lora_unet__orig_mod_blocks_0__orig_mod_self_attn_q_proj",
+]
+
+
+@pytest.mark.parametrize("stem", WRAPPED)
+def test_layers_of_wrapped_modules_are_read_and_no_loader_is_said_to(
+    tmp_path: Path, stem: str
+) -> None:
+    source, out = tmp_path / "x.safetensors", tmp_path / "y.safetensors"
+    down, up = torch.randn(RANK, 32), torch.randn(32, RANK)
+    save_file({f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up}, source)
+    read = read_lora(source, SPEC).modules["blocks.0.self_attn.q_proj"]
+    torch.testing.assert_close(read.delta(), up @ down)
+    assert not any(loaded for loaded, _ in who_loads(source).values())
+    convert(source, out, "common")
+    assert who_loads(out)["ComfyUI"] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        (("lora_A.weight", "lora_B.weight", "diff"), "are two kinds of change; keep one of them"),
+        (("dora_scale",), "has only dora_scale; the file is incomplete"),
+        (("lora_A.weight",), "has only down; the file is incomplete"),
+        (("a1.weight", "a2.weight", "b1.weight", "b2.weight"), "is GLoRA"),
+        (("weight", "on_input"), "is IA3"),
+        (("diff_b",), "nothing else is in it; use another LoRA"),
+    ],
+)
+def test_what_cannot_be_read_is_called_by_its_name(
+    tmp_path: Path, roles: tuple[str, ...], said: str
+) -> None:
+    stem = "diffusion_model.blocks.0.self_attn.q_proj"
+    shapes = {"lora_A.weight": (4, 32), "lora_B.weight": (32, 4), "diff": (32, 32)}
+    tensors = {f"{stem}.{role}": torch.ones(shapes.get(role, (32, 1))) for role in roles}
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=said):
+        read_lora(tmp_path / "x.safetensors", SPEC, dora=True)
+
+
+def test_unknown_names_of_known_layers_are_not_called_another_model(tmp_path: Path) -> None:
+    stem = "my_wrapper.blocks.0.self_attn.q_proj"
+    tensors = {f"{stem}.lora_A.weight": torch.ones(4, 32)}
+    save_file(tensors | {f"{stem}.lora_B.weight": torch.ones(32, 4)}, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="names layers in a way that is not known here"):
+        read_lora(tmp_path / "x.safetensors", SPEC)
 
 
 def peft_folder(path: Path, module: nn.Module, config: Any) -> tuple[Path, dict[str, Tensor]]:

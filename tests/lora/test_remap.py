@@ -43,7 +43,7 @@ def base(path: Path, sources: Sequence[int], noise: float = 0.0, zero: Sequence[
     return path
 
 
-def lora(path: Path, blocks: Sequence[int], lokr: bool = False) -> Path:
+def lora(path: Path, blocks: Sequence[int], lokr: bool = False, words: bool = True) -> Path:
     tensors = {}
     for block in blocks:
         stem = f"diffusion_model.blocks.{block}.mlp.layer1"
@@ -56,8 +56,8 @@ def lora(path: Path, blocks: Sequence[int], lokr: bool = False) -> Path:
     stem = "diffusion_model.final_layer.linear"
     tensors[f"{stem}.lora_A.weight"] = normal((2, 24), 4, "down")
     tensors[f"{stem}.lora_B.weight"] = normal((8, 2), 5, "up")
-    words = {"onmodel.blocks": "4", "onmodel.base_sha256": "a" * 64, "modelspec.title": "Hers"}
-    save_file(tensors, path, words)
+    said = {"onmodel.blocks": "4", "onmodel.base_sha256": "a" * 64, "modelspec.title": "Hers"}
+    save_file(tensors, path, said if words else None)
     return path
 
 
@@ -111,7 +111,7 @@ def test_header_and_history_say_that_it_was_moved(tmp_path: Path) -> None:
     ("sources", "noise", "said"),
     [
         ([0, 1, 9, 2, 3], 0.0, "block 2 is most like block .* which is no copy"),
-        ([0, 1, 2, 3, 2], 0.0, "block 4 is a copy of block 2, the one before it of 3"),
+        ([0, 1, 2, 3, 2], 0.0, r"block 4 is a copy of block 2 of .*few\S*, the one before it of 3"),
         ([0, 1, 1, 2, 3], 1.0, "block 0 is most like block 0 .* which is no copy"),
         ([0, 1, 1, 3, 3], 0.0, r"changes blocks\.2\.mlp\.layer1, of which .* has no copy"),
         ([0, 1, 2, 3], 0.0, "has 4 blocks, .* has 4"),
@@ -126,6 +126,23 @@ def test_a_map_that_is_not_clear_is_refused_with_the_block(
     with pytest.raises(InputError, match=said):
         remap(lora(tmp_path / "x.safetensors", range(4)), few, many, out)
     assert not out.exists()
+
+
+def test_a_base_of_one_block_is_a_source(tmp_path: Path) -> None:
+    few = base(tmp_path / "few.safetensors", [0])
+    many = base(tmp_path / "many.safetensors", [0, 0])
+    report = remap(lora(tmp_path / "x.safetensors", [0], words=False), few, many, tmp_path / "y")
+    assert [match.source for match in report.blocks] == [0, 0] and report.layers == (2, 3)
+
+
+def test_a_lora_of_late_blocks_alone_is_told_from_another_model(tmp_path: Path) -> None:
+    few = base(tmp_path / "few.safetensors", range(4))
+    many = base(tmp_path / "many.safetensors", [0, 1, 1, 2, 3])
+    tensors = {"diffusion_model.blocks.4.mlp.layer1.lora_A.weight": normal((2, 24), 1, "a")}
+    tensors["diffusion_model.blocks.4.mlp.layer1.lora_B.weight"] = normal((64, 2), 2, "b")
+    save_file(tensors, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match="made for a base of 5 blocks, this one has 4"):
+        remap(tmp_path / "x.safetensors", few, many, tmp_path / "y.safetensors")
 
 
 def test_two_like_source_blocks_are_refused(tmp_path: Path) -> None:

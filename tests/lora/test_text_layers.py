@@ -238,6 +238,30 @@ def test_layers_that_the_base_lacks_are_named_and_can_be_left_out(
     assert "--leave-out text_conditioner --leave-out text_encoder" in str(e.value)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "lora_te_text_model_layers_0_mlp_up_proj.lora_down.weight",
+        "lora_te3_layers_0_mlp_up_proj.lora_down.weight",
+        "text_encoders.qwen3.transformer.model.layers.0.mlp.up_proj.lora_A.weight",
+        "text_encoder_2.layers.0.mlp.up_proj.lora_A.weight",
+        "bundle_emb.mychar.string_to_param.*",
+    ],
+)
+def test_text_layers_and_embeddings_of_unknown_names_can_be_left_out(
+    tmp_path: Path, toon: Anima, key: str
+) -> None:
+    source, out = three(tmp_path / "x.safetensors", toon), tmp_path / "y.safetensors"
+    save_file({**load_file(source), key: torch.ones(4, 4)}, tmp_path / "z.safetensors")
+    with pytest.raises(InputError, match="--leave-out text_encoder writes the rest"):
+        read_lora(tmp_path / "z.safetensors", toon.spec)
+    convert(tmp_path / "z.safetensors", out, "common", ["text_encoder"])
+    assert set(read_lora(out, toon.spec).modules) == {BACKBONE, CONDITIONER}
+    save_file({key: torch.ones(4, 4)}, tmp_path / "alone.safetensors")
+    with pytest.raises(InputError, match="use a LoRA for anima"):
+        read_lora(tmp_path / "alone.safetensors", toon.spec)
+
+
 @pytest.mark.parametrize("ending", ["diff_b", "set_weight", "b_norm"])
 def test_differences_of_biases_and_weights_to_set_are_refused_and_can_be_left_out(
     tmp_path: Path, toon: Anima, ending: str

@@ -24,6 +24,7 @@ from onmodel.release.tables import (
     lint_tables,
     result,
     two_decimals,
+    unavailable,
     values,
     values_csv,
 )
@@ -192,6 +193,18 @@ def test_a_number_that_no_table_and_no_record_has_is_found(line: str) -> None:
     assert lint(
         card() + f"> {line.splitlines()[0]}\n"
     )  # the author's own words, and marked as such
+
+
+def test_a_number_may_stand_in_the_reason_why_an_axis_was_not_measured() -> None:
+    numbers = evaluation()
+    row = numbers.model("refined@15")
+    axis = next(iter(unavailable(numbers, row.name)))
+    why = "too few pictures show it (AUC 0.57, 0.27…0.86, on 12 pictures)"
+    changed = replace(row, axes={**row.axes, axis: replace(row.axes[axis], why=why)})
+    models = [changed if one is row else one for one in numbers.models]
+    numbers = replace(numbers, models=models)
+    assert "AUC 0.57" in card(evaluation=numbers)
+    assert lint(card(evaluation=numbers), numbers)
 
 
 def test_a_p_value_is_the_tests_own() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from onmodel.engine.local import Result
 from onmodel.engine.project import Project
+from onmodel.engine.running import Result
 from onmodel.errors import StateError, VerifyError
 from onmodel.hashing import hash_json, sha256_bytes
 from onmodel.ledger import versions

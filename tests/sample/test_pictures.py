@@ -70,6 +70,23 @@ def test_every_picture_is_made_once_and_each_lora_applied_once(
     assert family.drawn == 18
 
 
+def test_all_prompts_are_encoded_before_the_first_picture(
+    family: DrawnFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[set[str], int]] = []
+    monkeypatch.setattr(
+        family, "encode_prompts", lambda prompts, _: seen.append((set(prompts), family.drawn))
+    )
+    model = lora(tmp_path, "one")
+    later = [PictureRequest("1girl, backgwa, sleeping", "bad hands", 0, model)]
+    wanted = requests(None) + requests(model)
+    with Events().task("pictures", total=len(wanted)) as task:
+        render(lambda: family, BASE, wanted, SAMPLING, tmp_path, task, later)  # type: ignore[arg-type,return-value]
+    first, drawn = seen[0]
+    assert drawn == 0
+    assert first == {text for one in (*wanted, *later) for text in one.texts}
+
+
 def test_the_base_is_not_loaded_when_nothing_is_missing(
     family: DrawnFamily, tmp_path: Path
 ) -> None:

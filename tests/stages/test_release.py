@@ -24,7 +24,7 @@ from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.randomness import generator
 from onmodel.records import Artifact
 from onmodel.release.check import check
-from onmodel.release.compatibility import load_in_diffusers, self_test, write_config
+from onmodel.release.compatibility import load_in_diffusers, self_test, write_configs
 from onmodel.release.verify import verify
 from onmodel.stages.base import read_models
 from onmodel.weights import payload_sha256, read_metadata
@@ -94,6 +94,31 @@ def test_the_released_tensors_are_the_measured_ones(artifact: Artifact) -> None:
     past = json.loads(words[header.RECIPE_KEY])
     assert past[root(past)]["type"] == "weights" and past[root(past)]["payload_sha256"] == payload
     assert sum(map(len, words.values())) < 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("text", "partial"),
+    [
+        (["text_conditioner"], "Forge Neo loads"),
+        (["text_conditioner", "text_encoder"], "diffusers and Forge Neo load"),
+    ],
+)
+def test_layers_that_encode_text_are_released_and_the_card_says_who_loads_them(
+    tmp_path: Path, tiny_anima: Path, text: list[str], partial: str
+) -> None:
+    folder = build(tmp_path, tiny_anima, text=text).path / NAME
+    file = folder / f"{NAME}.safetensors"
+    assert payload_sha256(file) == payload_sha256(tmp_path / "final" / "epoch-0015.safetensors")
+    assert f"how prompts are encoded. {partial} only" in (folder / "README.md").read_text()
+    warned = ["warn"] if "text_encoder" in text else []
+    assert [finding.status for finding in check(folder)] == warned
+    report = load_in_diffusers(file, "anima", tiny_anima)
+    layers = len(read_lora(file, load_base({"folder": tiny_anima}).spec).modules)
+    assert report.layers == layers - (7 if "text_encoder" in text else 0) == 32
+
+
+def test_a_card_of_the_transformer_alone_says_nothing_of_text(folder: Path) -> None:
+    assert "how prompts are encoded" not in (folder / "README.md").read_text()
 
 
 def test_samples_can_be_pasted_back(artifact: Artifact) -> None:
@@ -249,7 +274,7 @@ def test_a_file_that_diffusers_does_not_load_is_found_by_the_self_test(
     )
     write_lora(tmp_path / "good.safetensors", one, {})
     assert read_lora(tmp_path / "good.safetensors", family.spec).modules
-    write_config(family.spec, family.config, tmp_path)
+    write_configs(family.configs, tmp_path)
     report = load_in_diffusers(tmp_path / "good.safetensors", "anima", tmp_path)
     assert (report.keys, report.consumed) == (2, 2) and report.error < 1e-6
     write_lora(tmp_path / "kohya.safetensors", one, {}, "kohya")

@@ -11,6 +11,7 @@ from onmodel.evaluate.evaluation import FILE, write_evaluation
 from onmodel.hashing import read_json, sha256_file, write_json
 from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
+from onmodel.release.history import SENTENCES
 from onmodel.stages import select
 from onmodel.stages.base import Inputs, Plan, write_models
 from tests.support.drawn_family import DrawnFamily, drawn_context, lora
@@ -103,3 +104,24 @@ def test_the_plan_knows_how_many_models_come() -> None:
     settings = select.Settings.model_validate({"do": "select", "candidates": "c", "count": 5})
     assert select.estimate(settings, {"c": Plan(models=8)}) == Plan(models=5)
     assert settings.needs() == ["c"]
+
+
+def test_a_pick_by_hand_is_recorded_with_its_reason(tmp_path: Path) -> None:
+    reason = "The best eyes; nothing measures them."
+    artifact, told, _ = run(tmp_path, among=["a@10"], reason=reason)
+    assert told["chosen"] == ["a@10"]
+    lineage = read_json(artifact.path / "lineage.json")
+    assert lineage[root(lineage)]["settings"]["reason"] == reason
+    lineage[root(lineage)]["signature"] = "onm|suite:choose-1|P:4|S:2"  # as a real plan's
+    sentence = SENTENCES["selection"](lineage, root(lineage))
+    assert sentence.startswith(f"1 model chosen by hand (`{reason}`) among those measured")
+
+
+def test_a_selection_without_a_reason_is_named_as_before(tmp_path: Path) -> None:
+    settings = {"do": "select", "candidates": "candidates"}
+    plain = select.Settings.model_validate(settings)
+    assert "reason" not in plain.keyed() and "reason" not in plain.told()
+    picked = select.Settings.model_validate({**settings, "reason": "eyes"})
+    assert picked.keyed() == {**plain.keyed(), "reason": "eyes"}
+    with pytest.raises(ValueError, match="control characters"):
+        select.Settings.model_validate({**settings, "reason": "a\x00b"})

@@ -84,6 +84,7 @@ def test_every_way_but_quantising_writes_the_same_bytes(
         (
             {"swap_blocks": 1},
             {"swap_blocks": 2, "gradient_checkpointing": True},
+            {"gradient_checkpointing": "offload"},
             {"vae_tiles": True},
             {"memory": "6 GB"},
         )
@@ -179,8 +180,10 @@ def test_each_budget_gets_the_cheapest_modes(tiny_anima: Path) -> None:
     options = train.Settings.model_validate(table)
     peaks = Peaks(outline_of(family), options, torch.bfloat16, torch.float32, 64)
     twice = Modes(vae_tiles=True, checkpointing=True)
-    assert peaks.of(twice) < peaks.of(Modes())
-    for modes, budget in ((Modes(), peaks.of(Modes())), (twice, peaks.of(twice))):
+    away = Modes(vae_tiles=True, checkpointing=True, offload=True)
+    assert peaks.of(away) < peaks.of(twice) < peaks.of(Modes())
+    for modes in (Modes(), twice, away):
+        budget = peaks.of(modes)
         known = options.model_copy(update={"memory": f"{budget / 1e9:.12f} GB"})
         assert training_modes(family, known, 64, Events()) == modes
     with pytest.raises(InputError, match=r"memory: .* takes at least .* GB; lower batch"):
@@ -216,6 +219,11 @@ def test_a_full_card_gets_everything_that_saves(
     family: Any = _OnCard(load_base({"folder": tiny_anima, "device": "cpu"}))
     table = {key: value for key, value in TABLE.items() if key != "gradient_checkpointing"}
     found = training_modes(family, train.Settings.model_validate(table), 64, Events())
-    assert found == Modes(vae_tiles=True, checkpointing=True, swap_blocks=2)
+    assert found == Modes(vae_tiles=True, checkpointing=True, offload=True, swap_blocks=2)
     kept = train.Settings.model_validate(table | {"network": "dora", "vae_tiles": False})
-    assert training_modes(family, kept, 64, Events()) == Modes(checkpointing=True)
+    assert training_modes(family, kept, 64, Events()) == Modes(checkpointing=True, offload=True)
+    set_ = train.Settings.model_validate(table | {"gradient_checkpointing": True})
+    assert not training_modes(family, set_, 64, Events()).offload
+    asked = train.Settings.model_validate(TABLE | {"gradient_checkpointing": "offload"})
+    here = load_base({"folder": tiny_anima, "device": "cpu"})
+    assert training_modes(here, asked, 64, Events()) == Modes(checkpointing=True)

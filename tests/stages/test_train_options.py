@@ -240,6 +240,8 @@ def test_a_missing_package_is_named_in_the_plan(monkeypatch: pytest.MonkeyPatch)
         ({"optimizer": "prodigy", "learning_rate": 1.0}, ""),
         ({"warmup": 100}, "reaches 8% of 0.005"),
         ({"caption_dropout": 1.0}, "no caption is ever shown"),
+        ({"preview": {"prompts": ["a", "b"], "negative": "embedding:x"}}, "embedding:x is read as"),
+        ({"preview": {"prompts": ["<lora:x:1> a"] * 2}}, "preview: <lora:x:1> is read as words"),
         ({"caption": "both"}, ""),
     ],
 )

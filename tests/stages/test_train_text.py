@@ -102,11 +102,18 @@ def test_stopped_at_every_step_it_ends_with_the_same_bytes(run: Run) -> None:
         assert run(f"at {at}", preview=PREVIEW).hash == whole.hash, at
 
 
-@pytest.mark.parametrize("changes", [{"network": "dora"}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "changes", [{"network": "dora"}, {"gradient_checkpointing": True}, {"quantize": "int8"}]
+)
 def test_other_ways_to_train_are_resumed_too(run: Run, changes: dict[str, Any]) -> None:
     whole = run("whole", **changes)
     stopped(run, "again", 2, **changes)
     assert run("again", **changes).hash == whole.hash
+
+
+def test_a_memory_that_does_not_suffice_is_refused_with_what_helps(run: Run) -> None:
+    with pytest.raises(InputError, match=r"memory: .* takes at least .*leave out train_text_enco"):
+        run("run", memory="0.00001 GB")
 
 
 def test_what_it_writes(run: Run, family: Anima) -> None:

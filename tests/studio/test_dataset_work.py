@@ -94,8 +94,8 @@ def test_a_pair_of_unknown_pictures_is_one_line(audited: DataRoom) -> None:
 def test_a_picture_is_shown_large(audited: DataRoom) -> None:
     row = audited.get("rows").json()["rows"][0]
     address = audited.address.removesuffix("/data")
-    answer = audited.browser.get(f"{address}/picture/{row['sha256']}")
-    assert answer.body[8:12] == b"WEBP" and "immutable" in answer.headers["cache-control"]
+    answer = audited.browser.get(f"{address}/picture/{row['content']}")
+    assert answer.body.startswith(b"\xff\xd8") and "immutable" in answer.headers["cache-control"]
 
 
 def test_a_tag_is_completed_with_its_number_of_pictures(room: DataRoom) -> None:

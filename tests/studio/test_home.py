@@ -1,5 +1,7 @@
 """New characters: from folders of this machine, on a ComfyUI base, and the demo."""
 
+import io
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +11,10 @@ from onmodel.errors import InputError
 from onmodel.recipe import load_recipe
 from onmodel.studio import home
 from onmodel.studio.roots import folder_of, folders
-from onmodel.studio.workspace import open_workspace
+from onmodel.studio.training_set import use_dataset
+from onmodel.studio.workspace import CharacterFolder, open_workspace
 from tests.support.studio import Browser, serving
-from tests.support.toon_pictures import write_pictures
+from tests.support.toon_pictures import toon_picture, write_pictures
 
 
 @pytest.fixture
@@ -65,6 +68,38 @@ def test_a_character_is_made_from_folders_of_the_machine(browser: Browser, root:
     assert sum(path.suffix == ".png" for path in (folder / "pictures").iterdir()) == 10
     assert not (folder / "pictures" / "secret.txt").exists()
     assert f'comfyui = "{root}/tools/ComfyUI"' in (folder / "recipe.toml").read_text()
+
+
+def zipped(names: list[str]) -> bytes:
+    """A zip of pictures with these names."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i, name in enumerate(names):
+            archive.writestr(name, toon_picture(i)[0])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("names", "subset"),
+    [
+        ([f"{i}.png" for i in range(10)], "more"),
+        ([f"art/{i}.png" for i in range(10)], "art"),
+        ([f"art/{i}.png" for i in range(10)] + ["few/0.png"], "art"),
+    ],
+)
+def test_a_zip_of_folders_is_trained_on(
+    browser: Browser, tmp_path: Path, names: list[str], subset: str
+) -> None:
+    id = browser.form("/new", ("name", "momo")).json()["character"]
+    assert browser.upload(f"/upload/{id}", "more.zip", zipped(names)).status == 200
+    made = browser.form(f"/new/{id}/finish", ("trigger", "momochar"))
+    assert made.status == 200, made.text
+    assert browser.post(f"/c/{id}/data/import").status == 200
+    found = browser.get(f"/c/{id}/data/rows?q=subset:{subset}").json()
+    assert found["total"] == 10
+    folder = tmp_path / "workspace" / "momo"
+    assert use_dataset(CharacterFolder(id, "momo", folder))
+    assert f'/{subset}"' in (folder / "recipe.toml").read_text()
 
 
 def test_a_folder_that_is_not_offered_is_refused(browser: Browser, root: Path) -> None:

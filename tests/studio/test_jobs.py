@@ -93,6 +93,32 @@ def test_jobs_run_one_by_one_in_their_order(workspace: Workspace) -> None:
     assert [log_of(character) for character in characters] == ["done\n"] * 3
 
 
+def test_each_card_has_a_run_that_sees_no_other(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True);"
+    monkeypatch.setattr(
+        module,
+        "_command",
+        lambda character: [sys.executable, "-c", told + STUB, str(character.folder)],
+    )
+    jobs = Jobs(workspace, (0, 3))
+    a, b, c = workspace.characters()
+    for character in (a, b, c):
+        jobs.add(character)
+    assert [(job.state, job.card) for job in jobs.open()] == [
+        ("running", "0"),
+        ("running", "3"),
+        ("waiting", ""),
+    ]
+    with jobs.working(seconds=0.02):
+        _started(b)
+        (b.folder / "end").touch()
+        _started(c)
+    assert [job.card for job in jobs.open()] == ["0", "3"]
+    assert (log_of(b), log_of(c)) == ("3\ndone\n", "3\n")
+
+
 def test_a_waiting_job_is_moved_before_the_others_and_a_running_one_stays(
     workspace: Workspace,
 ) -> None:

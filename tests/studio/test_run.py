@@ -84,6 +84,17 @@ def test_a_training_is_laid_over_that_of_another_character(served: Served) -> No
     assert "b: other</option>" in page and "a: look</option>" in page
 
 
+def test_losses_by_quartile_are_columns_of_their_own(served: Served) -> None:
+    rows = [{**row, "memory_mib": 100 * row["step"]} for row in STEPS]
+    rows[1]["heldout_quartiles"] = [0.1, 0.2, 0.3, 0.4]
+    logs = served.a.project_folder / "logs" / "look.jsonl"
+    logs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = served.browser.get(f"/c/{served.a.id}/run/curves").json()["look"]["quartiles"]
+    assert found["steps"] == [2]
+    assert found["columns"] == {"look": {"1": [0.1], "2": [0.2], "3": [0.3], "4": [0.4]}}
+    assert "memory 315 MB" in served.browser.get(f"/c/{served.a.id}/run").text
+
+
 def test_previews_are_served_by_id_alone(served: Served) -> None:
     strip = served.browser.get(f"/c/{served.a.id}/run/previews").text
     address = strip.partition('src="')[2].partition('"')[0]

@@ -1,5 +1,6 @@
 """Who is let in."""
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from onmodel.errors import InputError
 from onmodel.studio import gate
+from onmodel.studio.app import first_routes, later_routes
+from onmodel.studio.server import listen
 from onmodel.studio.workspace import open_workspace
 from tests.support.studio import Browser, serving
 
@@ -25,26 +28,46 @@ def test_the_printed_address_sets_a_strict_cookie_and_hides_the_token(browser: B
     assert browser.key.cookie in cookie and "HttpOnly" in cookie and "SameSite=strict" in cookie
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Cookie": None},
-        {"Cookie": "onmodel-1=x"},
-        {"Host": "evil.example:80"},
-        {"Origin": "http://evil.example"},
-        {"Origin": "null"},
-        {"Sec_Fetch_Site": "cross-site"},
-        {"Sec_Fetch_Site": "same-site"},
-    ],
-)
-@pytest.mark.parametrize("path", ["/", "/cards", "/static/studio.css", "/c/x/run"])
-def test_everyone_else_is_refused_and_told_nothing(
-    browser: Browser, path: str, headers: dict[str, str | None]
+STRANGERS: list[dict[str, str | None]] = [
+    {"Cookie": None},
+    {"Cookie": "onmodel-1=x"},
+    {"Host": "evil.example:80"},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
+
+
+def requests() -> list[tuple[str, str]]:
+    """Method and path of every route; what stands for a parameter names nothing that is there."""
+    found = [("GET", "/static/studio.css"), ("GET", "/no/such/page")]
+    for route in [*first_routes(), *later_routes()]:
+        path = re.sub(r"\{[^}]*:int\}", "1", route.path)
+        path = re.sub(r"\{[^}]*\}", "x", path)
+        found += [(method, path) for method in sorted(route.methods or ())]
+    return found
+
+
+@pytest.mark.parametrize(("method", "path"), requests())
+def test_everyone_else_is_refused_on_every_route_and_told_nothing(
+    browser: Browser, method: str, path: str
 ) -> None:
-    answer = browser.get(path, **headers)
-    assert answer.status == 403
-    assert answer.json() == {"error": gate.SHUT}
-    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    strangers = [*STRANGERS, *([{"Origin": None}] if method == "POST" else [])]
+    for headers in strangers:
+        answer = browser.send(method, path, b"{}" if method == "POST" else None, headers)
+        assert answer.status == 403, headers
+        assert method == "HEAD" or answer.json() == {"error": gate.SHUT}
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    if method == "GET":
+        assert browser.get(path).status != 403
+
+
+def test_the_routes_are_those_of_the_pages() -> None:
+    paths = {path for _, path in requests()}
+    for room in ("data", "run", "recipe", "compare", "results", "merge", "release"):
+        assert f"/c/x/{room}" in paths
+    assert {"/", "/cards", "/new", "/queue", "/upload/x", "/queue/1/stop"} <= paths
 
 
 def test_a_wrong_token_is_refused(browser: Browser) -> None:
@@ -74,6 +97,22 @@ def test_a_chunked_body_is_counted(browser: Browser, monkeypatch: pytest.MonkeyP
         )
         client.sendall(head.encode() + b"20\r\nname=" + b"a" * 27 + b"\r\n0\r\n\r\n")
         assert b" 413 " in client.recv(4096).splitlines()[0]
+
+
+def test_only_this_machine_is_listened_to() -> None:
+    with listen(0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("port", [99_999, -1])
+def test_a_port_that_cannot_be_used_is_one_line(port: int) -> None:
+    with pytest.raises(InputError, match=f"--port: {port}"):
+        listen(port)
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with listen(0) as taken, pytest.raises(InputError, match="--port"):
+        listen(taken.getsockname()[1])
 
 
 def test_pages_have_no_script_or_style_in_them(browser: Browser) -> None:

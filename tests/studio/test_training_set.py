@@ -8,6 +8,7 @@ from PIL import Image
 from onmodel.curate.bulk import TagEdit, changes, edit_tags
 from onmodel.curate.decisions import decide_by_hand
 from onmodel.curate.gather import gather
+from onmodel.curate.masks import keep_mask
 from onmodel.curate.workshop import Decision, open_workshop
 from onmodel.dataset.manifest import read_items
 from onmodel.errors import InputError
@@ -55,7 +56,7 @@ def test_edits_and_exclusions_reach_the_training(
     workshop = open_workshop(character.data)
     pieces = [piece for piece in workshop.kept if piece.tags]
     edit_tags(workshop, changes(pieces, TagEdit(add=("brand new",))))
-    decide_by_hand(character.data, ["pictures/9"], False, "", "", "")
+    decide_by_hand(open_workshop(character.data), ["pictures/9"], False, None, None, "")
     assert use_dataset(character)
     found = trained_on(character, tmp_path / "stage")
     assert set(found) == {f"{i}.png" for i in range(9)}
@@ -67,6 +68,28 @@ def test_masks_go_with_their_pictures(character: CharacterFolder, tmp_path: Path
     assert use_dataset(character)
     (folder,) = (character.folder / SETS).iterdir()
     assert [path.name for path in (folder / "pictures" / "masks").iterdir()] == ["1.png"]
+
+
+def test_a_run_trains_on_the_cropped_part_and_its_mask(
+    character: CharacterFolder, tmp_path: Path
+) -> None:
+    assert character.recipe is not None
+    workshop = open_workshop(character.data)
+    box = (0, 8, 48, 64)
+    for name in ("pictures/1", "pictures/2"):
+        workshop = workshop.decide([Decision(0, "crop", "person", name, turn=90, box=box)])
+    painted = Image.new("L", (48, 56), 90)
+    piece = workshop.pieces["pictures/2"]
+    workshop.decide([keep_mask(character.data, piece, painted, None, "person")])
+    assert use_dataset(character)
+    settings = curate.Settings.model_validate(load_recipe(character.recipe).stages["data"])
+    made = curate.run(Inputs({}), settings, context(tmp_path / "stage", _no_base, "data"))
+    items = {item.file: item for item in read_items(made.path) if item.mask}
+    assert set(items) == {"1.png", "2.png"}  # a mask beside its picture, and a painted one
+    for file, value in (("1.png", 255), ("2.png", 90)):
+        assert (items[file].width, items[file].height) == (48, 56)
+        with Image.open(made.path / items[file].mask) as mask:
+            assert mask.size == (48, 56) and mask.convert("L").getextrema() == (value, value)
 
 
 def test_the_same_state_is_written_once_and_leaves_the_recipe_alone(
@@ -92,8 +115,9 @@ def test_the_same_state_is_written_once_and_leaves_the_recipe_alone(
 def test_nothing_kept_is_one_line_and_changes_nothing(character: CharacterFolder) -> None:
     assert character.recipe is not None
     before = character.recipe.read_text()
-    names = list(open_workshop(character.data).pieces)
-    decide_by_hand(character.data, names, False, "", "", "")
+    workshop = open_workshop(character.data)
+    names = list(workshop.pieces)
+    decide_by_hand(workshop, names, False, None, None, "")
     with pytest.raises(InputError, match="no picture is kept"):
         use_dataset(character)
     assert character.recipe.read_text() == before

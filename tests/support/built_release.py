@@ -1,6 +1,6 @@
 """A whole release of the tiny base, made by the release stage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from tests.support.release_history import CHOICE, character, evaluation, history
 NAME = "backgwa-release-2"
 
 
-def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
+def build(
+    work: Path, base: Path, damage: str = "", text: Collection[str] = (), **changed: Any
+) -> Artifact:
     """The release stage on a random LoRA of the tiny base, with a made-up evaluation. Also run in
-    another process.
+    another process. Layers of the components `text` are in it too.
 
     `damage` is a file whose last byte is another one since it was made.
     """
@@ -41,7 +43,8 @@ def build(work: Path, base: Path, damage: str = "", **changed: Any) -> Artifact:
 
     model = work / "final"
     modules = {}
-    for linear in family.spec.targets("attention_mlp"):
+    rows = [row for row in family.spec.text_linears if row.component in text]
+    for linear in [*family.spec.targets("attention_mlp"), *rows]:
         down = torch.from_numpy(normal((4, linear.in_features), 1, "down", linear.name)) * 0.3
         up = torch.from_numpy(normal((linear.out_features, 4), 1, "up", linear.name)) * 0.1
         modules[linear.name] = Factors(down, up, 2.0)

@@ -12,6 +12,7 @@ from onmodel.families.protocol import Text
 from onmodel.lora.tensors import Factors, applied
 from onmodel.randomness import normal
 from onmodel.train.adapters import Adapters, attached, fresh_factors
+from onmodel.train.checkpointing import compute_twice
 
 CPU = torch.device("cpu")
 Inputs = tuple[Tensor, Tensor, list[Text]]
@@ -128,17 +129,18 @@ def test_bf16_products_are_near(tiny_family: Anima, inputs: Inputs) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("alpha", [3.0, 1.1])
-@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("twice", [None, "here", "offloaded"])
 def test_one_cast_for_all_layers_gives_the_bits_of_a_cast_in_each(
-    tiny_family: Anima, inputs: Inputs, dtype: torch.dtype, alpha: float, twice: bool
+    tiny_family: Anima, inputs: Inputs, dtype: torch.dtype, alpha: float, twice: str | None
 ) -> None:
     adapters = Adapters(random_factors(tiny_family, alpha=alpha), CPU)
     found = []
     if twice:
-        tiny_family.backbone.enable_gradient_checkpointing()
+        compute_twice(tiny_family.backbone, "cpu" if twice == "offloaded" else None)
     with attached(tiny_family, adapters, dtype):
         for context in (nullcontext(), adapters.low_precision(dtype)):
-            adapters.gradient.zero_()
+            if found:  # made anew by the one cast
+                adapters.free_gradient()
             with context:
                 velocity = tiny_family.denoise(*inputs)
                 velocity.square().mean().backward()

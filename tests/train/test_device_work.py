@@ -192,7 +192,7 @@ def test_what_a_step_needs_is_sent_and_nothing_else_is_copied(
         monkeypatch.setattr(module, "send", noted)
     backbone = type(tiny_family.backbone)  # its weights are read here, from a file
     with meta:
-        shadow = backbone.from_config(dict(tiny_family.config))
+        shadow = backbone.from_config(dict(tiny_family.configs["transformer"]))
     family: Any = AnimaDenoiser(shadow)
     rows = [AnimaText(torch.zeros(n, 24), 512 - n) for n in (7, 5)]
     training = inputs(family, chosen, dict(zip("ab", rows, strict=True)))

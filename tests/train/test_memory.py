@@ -8,10 +8,18 @@ import torch
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.memory import AnimaOutline
 from onmodel.families.anima.parts import empty
+from onmodel.families.modes import Modes
 from onmodel.families.registry import outline
+from onmodel.train.fitting import Peaks
 from onmodel.train.memory import StepBytes, _short_step, run_bytes, step_bytes
 from onmodel.train.networks import all_shapes, make_network, trained_layers, training_size
-from onmodel.train.optimizers import OPTIMIZERS, make_optimizer, state_bytes, state_of
+from onmodel.train.optimizers import (
+    OPTIMIZERS,
+    frees_gradient,
+    make_optimizer,
+    state_bytes,
+    state_of,
+)
 from onmodel.train.options import Options
 from onmodel.weights import read_header
 
@@ -30,14 +38,19 @@ def of_blocks(tiny_anima: Path, blocks: int) -> AnimaOutline:
 def step(
     shapes: AnimaOutline, options: Options, side: int = 256, checkpointing: bool = False
 ) -> StepBytes:
-    return step_bytes(shapes, options, BF16, BF16, side, checkpointing)
+    return step_bytes(shapes, options, BF16, BF16, side, Modes(checkpointing=checkpointing))
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_two_short_runs_say_what_a_whole_one_takes(tiny_anima: Path, checkpointing: bool) -> None:
-    shapes = of_blocks(tiny_anima, 6)
-    whole = _short_step(shapes, OPTIONS, BF16, torch.float32, 64, checkpointing, 6)
-    found = step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, checkpointing)
+@pytest.mark.parametrize(
+    "modes", [Modes(), Modes(checkpointing=True), Modes(checkpointing=True, offload=True)]
+)
+@pytest.mark.parametrize("rank", [4, 64])  # activations decide the peak, or the gradient
+def test_two_short_runs_say_what_a_whole_one_takes(
+    tiny_anima: Path, modes: Modes, rank: int
+) -> None:
+    shapes, options = of_blocks(tiny_anima, 6), OPTIONS.model_copy(update={"rank": rank})
+    whole = _short_step(shapes, options, BF16, torch.float32, 64, modes, 6)
+    found = step_bytes(shapes, options, BF16, torch.float32, 64, modes)
     assert found.activations == pytest.approx(whole.activations, rel=0.01)
     assert found.copies == whole.copies > 0
 
@@ -48,7 +61,7 @@ def test_weights_are_copied_only_where_products_have_another_dtype(tiny_anima: P
         row.in_features * row.out_features for row in shapes.spec.targets("attention_mlp")
     )
     assert step(shapes, OPTIONS).copies == 0
-    other = step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, False)
+    other = step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, Modes())
     assert other.copies == 4 * changed
 
 
@@ -63,6 +76,24 @@ def test_activations_grow_with_pixels_and_batch_and_shrink_with_checkpointing(
     eight = OPTIONS.model_copy(update={"batch": 8})
     assert step(shapes, eight).activations > 2 * kept[1]
     assert step(shapes, OPTIONS, 512, True).activations < 0.6 * kept[2]
+
+
+def test_a_step_keeps_inputs_elsewhere_and_no_gradient_before_its_end(tiny_anima: Path) -> None:
+    shapes = of_blocks(tiny_anima, 12)
+    options = OPTIONS.model_copy(update={"batch": 1})
+
+    def peak(options: Options, **modes: bool) -> int:
+        found = step_bytes(shapes, options, BF16, BF16, 512, Modes(checkpointing=True, **modes))
+        return run_bytes(shapes.spec, options) + found.activations
+
+    rows = 32**2 * shapes.models["transformer"].config.num_attention_heads
+    rows *= shapes.models["transformer"].config.attention_head_dim
+    gradient = 4 * sum(
+        4 * (row.in_features + row.out_features) for row in shapes.spec.targets("attention_mlp")
+    )
+    assert peak(options) - peak(options, offload=True) > 8 * 2 * rows
+    kept = options.model_copy(update={"gradient_accumulation": 2})
+    assert peak(kept) - peak(options) == gradient
 
 
 @pytest.mark.parametrize("optimizer", [name for name, row in OPTIMIZERS.items() if not row.cuda])
@@ -87,7 +118,8 @@ def test_what_a_run_keeps_is_what_it_is_said_to_keep(
         tensor.nbytes for tensor in state_of(optimizer_)[0].values() if tensor.numel() > 1
     )  # and some single numbers
     assert state_bytes(options, shapes) == kept
-    assert run_bytes(tiny_family.spec, options) == kept + 3 * trained.flat.nbytes
+    copies = 2 if frees_gradient(options) else 3
+    assert run_bytes(tiny_family.spec, options) == kept + copies * trained.flat.nbytes
 
 
 @pytest.mark.parametrize("network", ["lora", "dora", "lokr"])
@@ -111,6 +143,37 @@ def test_the_forecast_counts_what_is_trained(
     ]
     assert (row.layers, row.parameters) == (len(trained.parts), trained.flat.numel())
     assert row.file_bytes == sum(written)
+
+
+TEXT = {"train_text_conditioner": True, "train_text_encoder": True}
+
+
+@pytest.mark.parametrize("parts", [{"train_text_conditioner": True}, TEXT])
+def test_what_encodes_text_is_counted_where_it_is_trained(
+    tiny_anima: Path, tiny_family: Anima, parts: dict[str, bool]
+) -> None:
+    shapes = of_blocks(tiny_anima, 4)
+    options = Options(**OPTIONS.model_dump() | parts)
+    trained = make_network(
+        tiny_family, options, trained_layers(tiny_family.spec, options), 0, torch.device("cpu")
+    )
+    assert run_bytes(tiny_family.spec, options) == 4 * trained.flat.nbytes
+    whole = _short_step(shapes, options, BF16, torch.float32, 64, False, 4)
+    found = step_bytes(shapes, options, BF16, torch.float32, 64, False)
+    assert found.copies == whole.copies
+    assert found.activations == pytest.approx(whole.activations, rel=0.01)
+    assert (
+        found.activations
+        > step_bytes(shapes, OPTIONS, BF16, torch.float32, 64, False).activations + 100 * 512 * 32
+    )
+    off, on = (Peaks(shapes, one, BF16, torch.float32, 64) for one in (OPTIONS, options))
+    weights = sum(shapes.weight_bytes(name.removeprefix("train_"), BF16) for name in parts)
+    assert sum(on.text.values()) == weights and not off.text
+    copied = [row for row in shapes.spec.text_linears if row.name in trained.parts]
+    numbers = sum(row.out_features * row.in_features for row in copied)
+    for modes in (Modes(), Modes(quantize="int8")):
+        # Biases are copied too.
+        assert on.copies(modes) - off.copies(modes) == pytest.approx(4 * numbers, rel=0.01)
 
 
 def test_networks_and_patterns_cost_what_they_add(tiny_anima: Path) -> None:

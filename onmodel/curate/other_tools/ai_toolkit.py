@@ -18,6 +18,8 @@ from onmodel.curate.other_tools.options import (
 from onmodel.errors import InputError
 from onmodel.paths import Names
 
+_OF_MASKS = ("mask_min_value", "invert_mask")  # options that change nothing without masks
+
 OPTIONS = ToolOptions(
     tool="ai-toolkit",
     captions=(
@@ -62,6 +64,12 @@ OPTIONS = ToolOptions(
         "shrink_video_to_frames": "there are pictures only",
         "fps": "there are pictures only",
         "do_i2v": "there are pictures only",
+        "do_audio": "there are pictures only",
+        "audio_normalize": "there are pictures only",
+        "audio_preserve_pitch": "there are pictures only",
+        "auto_frame_count": "there are pictures only",
+        "cache_clip_vision_to_disk": "no picture conditions the model",
+        "fast_image_size": "sizes are read from the pictures",
     },
     inactive={
         "flip_y": False,
@@ -125,8 +133,10 @@ def read(path: Path, tables: Sequence[Table], trigger: str) -> ForeignDataset:
     subsets = []
     for i, table in enumerate(tables):
         where = f"{path.name}: datasets[{i}]"
-        OPTIONS.check(where, table, notes)
         table = {key: value for key, value in table.items() if value is not None}
+        if not table.get("mask_path"):  # its web page writes them into every job
+            table = {key: value for key, value in table.items() if key not in _OF_MASKS}
+        OPTIONS.check(where, table, notes)
         folder = existing_folder(
             f"{where}.folder_path", table.get("folder_path") or table.get("dataset_path"), path
         )

@@ -181,6 +181,9 @@ def as_table(where: str, value: Any) -> Table:
 
 
 def as_tables(where: str, value: Any) -> list[Table]:
+    if isinstance(value, dict):
+        name = where.rpartition(" ")[2]
+        raise InputError(where, "one table", f"must be a list of tables; in TOML write [[{name}]]")
     if not isinstance(value, list) or not value:
         raise InputError(where, brief(value), "must be one or more tables")
     return [as_table(f"{where}[{i}]", row) for i, row in enumerate(value)]

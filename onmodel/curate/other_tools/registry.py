@@ -31,8 +31,11 @@ def read_config(path: Path) -> ForeignDataset:
             return diffusion_pipe.read(path, table)
         if musubi.is_musubi(table):
             return musubi.read(path, table)
-        if "datasets" in table and path.suffix.lower() in (".toml", ".json"):
+        if "datasets" in table and (path.suffix.lower() == ".toml" or _has_subsets(table)):
             return sd_scripts.read(path, table)
+    if tool := _tool_not_read(table):
+        remedy = f"is a list of data sets of {tool}, which is not read; name its folders as sources"
+        raise InputError("dataset_config", path.name, remedy)
     if job := ai_toolkit.datasets_of_job(table):
         return ai_toolkit.read(path, *job)
     raise InputError(
@@ -41,6 +44,24 @@ def read_config(path: Path) -> ForeignDataset:
         "describes no data set: neither [[datasets]] (sd-scripts, musubi-tuner), [[directory]]"
         " (diffusion-pipe) nor datasets: (ai-toolkit)",
     )
+
+
+def _has_subsets(table: Mapping[str, Any]) -> bool:
+    """Whether data sets have subsets, as sd-scripts' have."""
+    rows = table["datasets"]
+    return isinstance(rows, list) and any(
+        isinstance(row, dict) and "subsets" in row for row in rows
+    )
+
+
+def _tool_not_read(table: Any) -> str:
+    """The tool whose list of data sets this is, where it has no reader here; "" otherwise."""
+    for row in table if isinstance(table, list) else ():
+        if isinstance(row, dict) and {"path", "image", "text"} <= row.keys():
+            return "OneTrainer"
+        if isinstance(row, dict) and {"id", "type"} <= row.keys():
+            return "SimpleTuner"
+    return ""
 
 
 def _parsed(path: Path) -> Any:

@@ -214,7 +214,8 @@ def read_numbered_folders(folder: Path, regularisation: bool) -> ForeignDataset:
         shown = SubsetConfig.model_validate(
             said | ({"regularisation": True} if regularisation else {})
         )
-        reading = Reading(default_caption=name.replace("_", " "))
+        words = path.name.partition("_")[2].replace("_", " ")
+        reading = Reading(default_caption=words or None)
         heldout = 0.0 if regularisation else None
         subsets.append(ForeignSubset(names.free(name), path, reading, shown, heldout))
     if not subsets:

@@ -120,13 +120,14 @@ def evaluate_axis(id: str, evidence: Evidence) -> AxisResult:
     if isinstance(measured, Joint):
         return _joint_result(axis, replace(measured, rows=measured.rows.round(PLACES)), evidence)
     values, control = _known(measured.values, measured.control)
+    scale = _scale(control)
     if control is not None:
         interval = statistics.ratio_interval(values, control)
     elif axis.across == "geometric":
         interval = statistics.geometric_interval(values)
     else:
         interval = statistics.mean_interval(values, bounds(axis))
-    values = measured.values if control is None else measured.values / float(control.mean())
+    values = measured.values / scale
     return AxisResult(_within(axis, interval), _by_prompt(evidence, values), measured.details)
 
 
@@ -145,14 +146,23 @@ def _joint_result(axis: Axis, found: Joint, evidence: Evidence) -> AxisResult:
     every, every_control = joining.parts(found.rows[None], once, found.shared)
     control = None if every_control is None else every_control[0]
     values, control = _known(every[0], control)
+    scale = _scale(control)
     value = float(joining.value(found.rows[None], once, found.shared)[0])
     weights = statistics.resampled_prompts(len(found.rows), 0, RESAMPLED)
     drawn = joining.value(found.rows[None], weights, found.shared)
-    half = float(statistics.bootstrap_half_width(drawn[~np.isnan(drawn)], len(values)))
+    half = float(statistics.bootstrap_half_width(drawn[np.isfinite(drawn)], len(values)))
     interval = statistics.interval_of(value, half, len(values), bounds(axis))
-    scale = 1.0 if control is None else float(control.mean())
     per_prompt = _by_prompt(evidence, every[0] / scale)
     return AxisResult(_within(axis, interval), per_prompt, found.details, found)
+
+
+def _scale(control_p: np.ndarray | None) -> float:
+    """What values are divided by: the control's mean, 1 without one. Raises Unavailable for a mean
+    of 0: nothing has a ratio to it."""
+    scale = 1.0 if control_p is None else float(control_p.mean())
+    if scale == 0:
+        raise Unavailable("the base is 0 on this axis in every prompt, so there is no ratio to it")
+    return scale
 
 
 def _known(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from onmodel.errors import InputError
 from onmodel.evaluate.observers.files import FILES, TOON_ASSETS, TOON_OWN
-from onmodel.evaluate.observers.onnx import check_files, hashes
 from onmodel.families.hub import fetch
 
 SCHEME = "hf://"
@@ -43,6 +42,8 @@ def wrong(observer: str, named: str) -> InputError | None:
     lacking = [file for file in FILES[observer] if not (Path(named) / file).is_file()]
     if lacking:
         return InputError(observer, named, f"has no {', '.join(lacking)}")
+    from onmodel.evaluate.observers.onnx import check_files  # imports numpy
+
     try:
         check_files(observer, [Path(named) / file for file in FILES[observer]])
     except InputError as error:
@@ -79,6 +80,8 @@ def content(observer: str, named: str) -> list[str | None]:
 
     Raises what `find` raises.
     """
+    from onmodel.evaluate.observers.onnx import hashes  # imports numpy
+
     source = find(observer, named)
     return [source.licence, *hashes(observer, [source.folder / file for file in FILES[observer]])]
 

@@ -1,6 +1,7 @@
 """Find the parts of an Anima in the folders of ComfyUI, Forge and SwarmUI, by the keys of the files
 and not by their names. Only headers are read."""
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _PUBLISHED = {
 _TITLES = {"dit": "Anima transformer", "text_encoder": "Qwen3 0.6B", "vae": "Qwen-Image VAE"}
 # SwarmUI brings a ComfyUI along.
 _ROOTS = (".", "dlbackend/comfy/ComfyUI", "dlbackend/ComfyUI", "ComfyUI")
+_WEIGHTS, _GGUF = (".safetensors", ".sft"), ".gguf"
 _TOKENIZERS = {
     "tokenizer": "comfy/text_encoders/qwen25_tokenizer",
     "t5_tokenizer": "comfy/text_encoders/t5_tokenizer",
@@ -43,6 +45,8 @@ def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
     given = settings.comfyui.expanduser()
     if not given.is_dir():
         raise InputError(FIELD, given, "no such folder; name the one that ComfyUI is installed in")
+    if given.name.lower() == "models":  # the folder within
+        given = given.parent
     roots = [given / inner for inner in _ROOTS if (given / inner).is_dir()]
     found: dict[str, Path | InputError] = {}
     width = _SOURCE_WIDTH
@@ -68,8 +72,8 @@ def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
 def _part(field: str, root: Path, all_files: Collection[Path], width: int) -> Path | InputError:
     """The file of a part, or that there is none, or several."""
     fits = _FITS[field]
-    files = [path for path in all_files if path.suffix == ".safetensors"]
-    quantised = [path for path in all_files if path.suffix == ".gguf"]
+    files = [path for path in all_files if path.suffix.lower() in _WEIGHTS]
+    quantised = [path for path in all_files if path.suffix.lower() == _GGUF]
     fitting = [path for path in files if fits(_header(path), width)]
     if len(fitting) > 1:
         named = [path for path in fitting if path.name == _PUBLISHED[field]]
@@ -94,9 +98,22 @@ def _files(roots: Collection[Path], field: str) -> list[Path]:
     """The safetensors and GGUF files in the folders of a field, each once, sorted."""
     files: dict[Path, Path] = {}
     for folder in [*_model_folders(roots, field), *_extra_folders(roots, field)]:
-        for path in sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.gguf")]):
-            files.setdefault(path.resolve(), path)
+        for path in _below(folder):
+            if path.suffix.lower() in (*_WEIGHTS, _GGUF):
+                files.setdefault(path.resolve(), path)
     return list(files.values())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files below a folder. Links to folders are followed, as in ComfyUI, each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place) / name for name in sorted(names))
 
 
 def _model_folders(roots: Collection[Path], field: str) -> Iterator[Path]:
@@ -118,7 +135,7 @@ def _extra_folders(roots: Collection[Path], field: str) -> Iterator[Path]:
         for section in table.values() if isinstance(table, dict) else ():
             if not isinstance(section, dict):
                 continue
-            base = root / Path(str(section.get("base_path", "."))).expanduser()
+            base = root / Path(os.path.expandvars(str(section.get("base_path", ".")))).expanduser()
             for kind in _FOLDERS[field]:
                 for line in str(section.get(kind) or "").splitlines():
                     if line.strip() and (base / line.strip()).is_dir():

@@ -30,7 +30,10 @@ class AnimaDenoiser:
     sampling_rules: SamplingRules = sampling
 
     def __init__(self, transformer: Any, text: Mapping[str, Any] | None = None) -> None:
-        self.config, self.spec = dict(transformer.config), make_spec(transformer, text)
+        self.spec = make_spec(transformer, text)
+        loaded = {"transformer": transformer, **(text or {})}  # diffusers has no LoRA for Qwen3
+        loaded.pop("text_encoder", None)
+        self.configs = {name: dict(model.config) for name, model in loaded.items()}
         self.device, self.dtype = transformer.device, transformer.dtype
         self._transformer, self._encoders = transformer, text or {}
 
@@ -70,7 +73,7 @@ class AnimaDenoiser:
         on its neighbours."""
         if not isinstance(text, UnfinishedText):
             return text
-        text = text.to(self.device)
+        text = UnfinishedText(*(send(part, self.device) for part in text.tensors().values()))
         if not text.source.is_floating_point():
             text = text.encoded(self.component("text_encoder"))
         return text.conditioned(self.component("text_conditioner"))

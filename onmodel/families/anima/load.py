@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AnimaAutoBlocks, CosmosTransformer3DModel
+from diffusers import AnimaAutoBlocks
 
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.parts import CLASSES, Parts, folder_source, load_tokenizer
@@ -47,14 +47,18 @@ def tokenizer(component: str, place: Place) -> Any:
     return load_tokenizer(component, place.path, place.field)
 
 
-def empty_pipeline(folder: Path) -> tuple[Any, Any, FamilySpec]:
-    """diffusers' pipeline with a transformer that is never initialised, that transformer, and its
-    facts; of the base in `folder` only `transformer/config.json` is read."""
-    config = CosmosTransformer3DModel.load_config(str(folder / "transformer"))
-    with torch.device("meta"):
-        transformer = CosmosTransformer3DModel.from_config(config)
-    spec = make_spec(transformer)
-    transformer = transformer.to_empty(device="cpu")  # memory that is never touched is never taken
+def empty_pipeline(folder: Path) -> tuple[Any, dict[str, Any], FamilySpec]:
+    """diffusers' pipeline with a transformer and a text conditioner that are never initialised,
+    these models by component, and their facts; of the base in `folder` only their `config.json` are
+    read."""
+    models = {}
+    for name in ("transformer", "text_conditioner"):
+        config = CLASSES[name].load_config(str(folder / name))
+        with torch.device("meta"):
+            models[name] = CLASSES[name].from_config(config)
+    spec = make_spec(models["transformer"], {"text_conditioner": models["text_conditioner"]})
+    # Memory that is never touched is never taken.
+    models = {name: model.to_empty(device="cpu") for name, model in models.items()}
     pipeline = AnimaAutoBlocks().init_pipeline()  # type: ignore[attr-defined]
-    pipeline.update_components(transformer=transformer)
-    return pipeline, transformer, spec
+    pipeline.update_components(**models)
+    return pipeline, models, spec

@@ -100,7 +100,11 @@ class AnimaOutline:
 
     def shadow(self, blocks: int, dtype: torch.dtype, components: Collection[str] = ()) -> Family:
         model = empty("transformer", {**self.models["transformer"].config, "num_layers": blocks})
-        text = {name: filled(copy.deepcopy(self.models[name]), dtype) for name in components}
+        text = {}
+        for name in components:
+            config = self.models[name].config
+            config = config.to_dict() if name == "text_encoder" else config
+            text[name] = filled(empty(name, config), dtype)
         return cast(Family, AnimaDenoiser(filled(model, dtype), text))
 
     def text(self, tokens: int, dtype: torch.dtype, trained: Collection[str] = ()) -> Text:
@@ -115,9 +119,10 @@ class AnimaOutline:
         return AnimaText(torch.empty(tokens, width, dtype=dtype), max(rows - tokens, 0))
 
     def whole(self, step_bytes: Callable[[int], int]) -> int:
-        """Blocks are alike, so a block more costs what the second costs."""
-        one, two = step_bytes(1), step_bytes(2)
-        return two + (self.spec.blocks - 2) * (two - one)
+        """Blocks are alike but the first, whose input needs no gradient, so a block more costs what
+        the third costs."""
+        two, three = step_bytes(2), step_bytes(3)
+        return three + (self.spec.blocks - 3) * (three - two)
 
 
 def outline_of(family: Anima) -> AnimaOutline:

@@ -34,7 +34,9 @@ class SdxlDenoiser:
         skip: int,
         text: Mapping[str, Any] | None = None,
     ) -> None:
-        self.config, self.spec = dict(unet.config), make_spec(unet, vae, schedule, text)
+        loaded = {"unet": unet, **(text or {})}
+        self.configs = {name: _config(model) for name, model in loaded.items()}
+        self.spec = make_spec(unet, vae, schedule, text)
         self.device, self.dtype = unet.device, unet.dtype
         self.objective, self.sampling_rules = NoiseObjective(schedule), NoiseSampling(schedule)
         self.trained, self.skip = schedule, skip
@@ -96,6 +98,13 @@ class SdxlDenoiser:
         )
         found: Tensor = prediction.to(latents_bchw)
         return found
+
+
+def _config(model: Any) -> Config:
+    """The config of a module of diffusers or transformers."""
+    config = model.config
+    found: Config = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    return found
 
 
 def _are_tokens(texts: Sequence[Text]) -> bool:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
 from onmodel.families.parts import LazyPart, PartSource, read_config
 from onmodel.families.protocol import BaseSettings, FamilySpec, Place
 from onmodel.families.sdxl.family import Sdxl
 from onmodel.families.sdxl.noise import NoiseSchedule
-from onmodel.families.sdxl.parts import CLASSES, SdxlParts, folder_source, load_tokenizer
+from onmodel.families.sdxl.parts import CLASSES, SdxlParts, empty, folder_source, load_tokenizer
 from onmodel.families.sdxl.single_file import export_single_files, schedule_in, single_source
 from onmodel.families.sdxl.spec import SCHEDULER_FILE, Settings, make_spec, schedule_of
+from onmodel.families.sdxl.text import ENCODERS
 
 __all__ = ["empty_pipeline", "export_single_files", "load", "source", "tokenizer"]
 
@@ -67,22 +68,21 @@ def tokenizer(component: str, place: Place) -> Any:
     return load_tokenizer(place.path, place.field)
 
 
-def empty_pipeline(folder: Path) -> tuple[Any, Any, FamilySpec]:
-    """diffusers' pipeline with a U-Net that is never initialised, that U-Net, and its facts; of the
-    base in `folder` only configs are read."""
-    config = UNet2DConditionModel.load_config(str(folder / "unet"))
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(config)
-    spec = make_spec(unet, read_config(folder / "vae", "folder"), NoiseSchedule())
-    unet = unet.to_empty(device="cpu")  # memory that is never touched is never taken
+def empty_pipeline(folder: Path) -> tuple[Any, dict[str, Any], FamilySpec]:
+    """diffusers' pipeline with a U-Net and text encoders that are never initialised, these models
+    by component, and their facts; of the base in `folder` only configs are read."""
+    names = ("unet", *ENCODERS)
+    models = {name: empty(name, read_config(folder / name, "folder")) for name in names}
+    text = {name: models[name] for name in ENCODERS}
+    spec = make_spec(models["unet"], read_config(folder / "vae", "folder"), NoiseSchedule(), text)
+    # Memory that is never touched is never taken.
+    models = {name: model.to_empty(device="cpu") for name, model in models.items()}
     nothing: Any = None
     pipeline = StableDiffusionXLPipeline(
         vae=nothing,
-        text_encoder=nothing,
-        text_encoder_2=nothing,
         tokenizer=nothing,
         tokenizer_2=nothing,
-        unet=unet,
         scheduler=EulerDiscreteScheduler(),
+        **models,
     )
-    return pipeline, unet, spec
+    return pipeline, models, spec

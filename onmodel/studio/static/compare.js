@@ -16,6 +16,7 @@ function enlarge(button) {
   left.src = pictures[a].firstElementChild.src;
   right.src = pictures[b].firstElementChild.src;
   document.getElementById("pair").textContent = `${names[pictures[a].dataset.at]} | ${names[pictures[b].dataset.at]}`;
+  document.getElementById("prompt").textContent = button.dataset.prompt;
   cut();
   zoom.showModal();
 }

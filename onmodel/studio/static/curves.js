@@ -16,31 +16,45 @@ function series(names) {
   ]);
 }
 
+/** The held-out losses by quarter of the noise: the noisier, the fainter. */
+function quarters(names) {
+  return names.flatMap((name, at) => [1, 2, 3, 4].map((quarter) => ({
+    label: `${name} ${place.dataset.quartile} ${quarter}`, stroke: INKS[at] + ["ff", "bb", "88", "55"][quarter - 1],
+    spanGaps: true, points: { show: true },
+  })));
+}
+
+/** Draw a chart, or give the one of this name its new data. */
+function show(name, { steps, columns }, made, axes) {
+  const names = Object.keys(columns);
+  const data = [steps, ...names.flatMap((one) => Object.values(columns[one]))];
+  const before = charts.get(name);
+  if (before && before.names === names.join("\n")) {
+    before.chart.setData(data);
+    return;
+  }
+  const chart = new uPlot({
+    title: name, width: Math.min(900, place.clientWidth), height: 260, axes,
+    scales: { x: { time: false } },
+    series: [{ label: place.dataset.step }, ...made(names)],
+  }, data);
+  if (before) before.chart.root.replaceWith(chart.root); else place.append(chart.root);
+  before?.chart.destroy();
+  charts.set(name, { chart, names: names.join("\n") });
+}
+
 async function draw() {
   const query = over?.value
     ? `?${new URLSearchParams({ over: over.value, stage: over.selectedOptions[0].dataset.stage })}` : "";
   const found = await ask(place.dataset.source + query);
-  for (const [name, { steps, columns }] of Object.entries(found)) {
-    const names = Object.keys(columns);
-    const data = [steps, ...names.flatMap((one) => Object.values(columns[one]))];
-    const before = charts.get(name);
-    if (before && before.names === names.join("\n")) {
-      before.chart.setData(data);
-      continue;
-    }
-    before?.chart.destroy();
-    const ink = getComputedStyle(document.body).color;
-    const axis = { stroke: ink, grid: { stroke: "#8883" } };
-    const chart = new uPlot({
-      title: name, width: Math.min(900, place.clientWidth), height: 260,
-      axes: [axis, axis, {
-        ...axis, scale: "rate", side: 1, size: 70, grid: { show: false },
-        values: (chart, ticks) => ticks.map((value) => value.toExponential(1)),
-      }],
-      scales: { x: { time: false } },
-      series: [{ label: place.dataset.step }, ...series(names)],
-    }, data, place);
-    charts.set(name, { chart, names: names.join("\n") });
+  const axis = { stroke: getComputedStyle(document.body).color, grid: { stroke: "#8883" } };
+  const rate = {
+    ...axis, scale: "rate", side: 1, size: 70, grid: { show: false },
+    values: (chart, ticks) => ticks.map((value) => value.toExponential(1)),
+  };
+  for (const [name, curves] of Object.entries(found)) {
+    show(name, curves, series, [axis, axis, rate]);
+    if (curves.quartiles.steps.length) show(`${name}: ${place.dataset.quartiles}`, curves.quartiles, quarters, [axis, axis]);
   }
 }
 

@@ -1,4 +1,6 @@
 /** The grid of a data set: only the rows in view are in the page, whatever the number of pictures. */
+import { cropping } from "./data_crop.js";
+import { painting } from "./data_mask.js";
 import { ask, post, tell } from "./request.js";
 import { suggest } from "./suggest.js";
 
@@ -10,6 +12,7 @@ const grid = document.getElementById("grid");
 const spacer = document.getElementById("spacer");
 const state = { query: "", total: 0, pages: new Map(), selected: new Set(), at: 0, anchor: 0, generation: 0 };
 const cells = new Map(); // place → element
+const showMasks = document.getElementById("show-masks");
 
 const columns = () => Math.max(1, Math.floor(grid.clientWidth / CELL));
 const rowAt = (place) => state.pages.get(Math.floor(place / PAGE))?.[place % PAGE];
@@ -55,20 +58,31 @@ function paint(place, row, wide) {
     cell.className = "cell";
     cell.id = `cell-${place}`;
     cell.setAttribute("role", "option");
-    cell.append(document.createElement("img"), document.createElement("span"));
-    cell.firstChild.alt = "";
+    cell.append(...["img", "img", "span"].map((name) => document.createElement(name)));
+    for (const image of cell.querySelectorAll("img")) image.alt = "";
+    cell.children[1].className = "mask";
     cell.addEventListener("click", (event) => choose(place, event.ctrlKey || event.metaKey, event.shiftKey));
     cells.set(place, cell);
     spacer.append(cell);
   }
-  const source = `${url}/thumb/${row.sha256}`;
+  const source = `${url}/thumb/${row.content}`;
   if (!cell.firstChild.src.endsWith(source)) cell.firstChild.src = source;
+  overlay(cell.children[1], row, "&small=1");
   cell.lastChild.textContent = row.name + (row.findings.length ? ` ⚠${row.findings.length}` : "");
   cell.style.transform = `translate(${(place % wide) * CELL}px, ${Math.floor(place / wide) * CELL}px)`;
   cell.classList.toggle("out", Boolean(row.excluded));
   cell.classList.toggle("here", place === state.at);
   cell.setAttribute("aria-selected", String(state.selected.has(row.name)));
-  cell.setAttribute("aria-label", `${row.name}${row.excluded ? `, ${root.dataset.excluded}` : ""}`);
+  const { excluded, cropped, masked } = root.dataset;
+  const facts = [row.excluded && excluded, (row.crop.turn || row.crop.box.length) && cropped, row.mask && masked];
+  cell.setAttribute("aria-label", [row.name, ...facts.filter(Boolean)].join(", "));
+}
+
+/** Show a row's mask in an image, where masks are shown. */
+function overlay(image, row, more = "") {
+  image.hidden = !row.mask || !showMasks.checked;
+  const source = `${url}/mask/${row.content}?mask=${row.mask}${more}`;
+  if (!image.hidden && !image.src.endsWith(source)) image.src = source;
 }
 
 async function refresh(keepScroll = true) {
@@ -115,13 +129,17 @@ function open(row) {
   const details = document.getElementById("details");
   details.hidden = false;
   details.dataset.name = row.name;
-  document.getElementById("large").src = `${url}/picture/${row.sha256}`;
+  document.getElementById("large").src = `${url}/picture/${row.content}`;
+  overlay(document.getElementById("overlay"), row);
   document.getElementById("name").textContent = row.name;
   document.getElementById("said").replaceChildren(...row.tags.map(([tag, by]) => {
     const item = document.createElement("li");
     item.textContent = tag;
     item.title = by;
     item.dataset.by = by.split(/[ :]/)[0];
+    const source = document.createElement("span"); // for a screen reader
+    source.textContent = ` (${by})`;
+    item.append(source);
     return item;
   }));
   const words = document.getElementById("words");
@@ -144,11 +162,16 @@ function open(row) {
   }));
 }
 
+/** The row of the picture that is open beside the grid. */
+function opened() {
+  const name = document.getElementById("details").dataset.name;
+  return [...state.pages.values()].flat().find((row) => row.name === name);
+}
+
 /** Show the data set anew: the grid, the open picture and the open panels, except for one. */
 async function update(except = null) {
   await refresh();
-  const name = document.getElementById("details").dataset.name;
-  const shown = [...state.pages.values()].flat().find((row) => row.name === name);
+  const shown = opened();
   if (shown) open(shown);
   for (const panel of document.querySelectorAll("details[open] > [data-panel]")) {
     if (panel !== except) reload(panel);
@@ -158,8 +181,15 @@ async function update(except = null) {
 /** Ask for a panel anew. */
 const reload = (panel) => window.htmx.trigger(panel, "reload");
 
-/** Send a change and show its result. */
-async function change(action, body = {}) {
+let sent = Promise.resolve(); // the changes until now
+
+/** Send a change after those before it, and show its result; what `undo` takes back depends on it. */
+function change(action, body = {}) {
+  sent = sent.then(() => send(action, body));
+  return sent;
+}
+
+async function send(action, body) {
   try {
     tell("");
     const answer = await post(`${url}/data/${action}`, body);
@@ -181,6 +211,40 @@ document.getElementById("undo").addEventListener("click", () => change("undo"));
 document.getElementById("redo").addEventListener("click", () => change("redo"));
 document.getElementById("all").addEventListener("click", () => { state.selected.clear(); counts(); draw(); });
 
+document.getElementById("turn-left").addEventListener("click", () => turn(270));
+document.getElementById("turn-right").addEventListener("click", () => turn(90));
+const turn = (by) => change("turn", { ...selectedOnly(), by });
+
+const openCrop = cropping(url, update);
+const openPaint = painting(url, update);
+document.getElementById("open-crop").addEventListener("click", () => opened() && openCrop(opened()));
+document.getElementById("open-paint").addEventListener("click", () => opened() && openPaint(opened()));
+
+function toggleMasks() {
+  root.classList.toggle("with-masks", showMasks.checked);
+  draw();
+  if (opened()) overlay(document.getElementById("overlay"), opened());
+}
+showMasks.addEventListener("change", toggleMasks);
+const makeMasks = document.getElementById("make-masks");
+makeMasks.addEventListener("submit", (event) => {
+  event.preventDefault();
+  change("masks", { ...selection(), ...Object.fromEntries(new FormData(makeMasks)) });
+});
+root.addEventListener("input", (event) => { // sliders that show their number
+  if ("shows" in event.target.dataset) event.target.parentElement.querySelector("output").value = event.target.value;
+});
+
+root.addEventListener("click", (event) => { // proposed repeats
+  const button = event.target.closest("[data-sets]");
+  if (!button) return;
+  for (const [name, number] of Object.entries(JSON.parse(button.dataset.sets))) {
+    const slider = button.form.elements[`repeats.${name}`];
+    slider.value = number;
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+});
+
 const edit = document.getElementById("edit");
 async function sendEdit(preview) {
   const fields = Object.fromEntries(new FormData(edit));
@@ -200,8 +264,12 @@ const words = document.getElementById("words");
 words.addEventListener("submit", async (event) => {
   event.preventDefault();
   const names = [document.getElementById("details").dataset.name];
-  if (words.tags.value !== words.dataset.tags) await change("decide", { names, tags: words.tags.value });
-  if (words.sentence.value !== words.dataset.sentence) await change("decide", { names, sentence: words.sentence.value });
+  const wanted = new FormData(words); // each change shows the fields anew
+  const seen = { ...words.dataset };
+  for (const key of ["tags", "sentence"]) {
+    const value = wanted.get(key).replaceAll("\r\n", "\n");
+    if (value !== seen[key]) await change("decide", { names, [key]: value, seen: seen[key] });
+  }
 });
 
 suggest(words.tags, `${url}/data/tags`, root.dataset.options);
@@ -237,6 +305,7 @@ document.getElementById("data").addEventListener("click", (event) => {
   if (!chip) return;
   query.value = chip.dataset.query;
   query.dispatchEvent(new Event("input"));
+  if (grid.getBoundingClientRect().top > innerHeight - CELL) grid.scrollIntoView({ block: "end" });
 });
 
 for (const details of document.querySelectorAll("details:has(> [data-panel])")) {
@@ -263,6 +332,11 @@ const KEYS = {
   Enter: () => choose(state.at, false, false),
   k: () => change("decide", { ...selectedOnly(), keep: true }),
   x: () => change("decide", { ...selectedOnly(), keep: false }),
+  r: () => turn(90),
+  R: () => turn(270),
+  c: () => rowAt(state.at) && openCrop(rowAt(state.at)),
+  p: () => rowAt(state.at) && openPaint(rowAt(state.at)),
+  m: () => { showMasks.checked = !showMasks.checked; toggleMasks(); },
 };
 grid.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -271,6 +345,7 @@ grid.addEventListener("keydown", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (!(event.ctrlKey || event.metaKey) || /INPUT|TEXTAREA/.test(event.target.tagName)) return;
+  if (document.querySelector("dialog[open]")) return;
   if (event.key === "z") { event.preventDefault(); change("undo"); }
   if (event.key === "y") { event.preventDefault(); change("redo"); }
 });
