@@ -142,8 +142,8 @@ def make_transformer(case: Case) -> Any:
     from diffusers import CosmosTransformer3DModel
 
     if case.dit:
-        from onmodel.families.anima.parts import build
         from onmodel.families.anima.single_file import single_source
+        from onmodel.families.parts import build
 
         source = single_source("transformer", Path(case.dit), "dit")
         model = build(source, torch.bfloat16, case.device)

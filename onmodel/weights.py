@@ -93,6 +93,12 @@ class Stored(Entry):
     start: int
     end: int
 
+    def rows(self, first: int, count: int) -> "Stored":
+        """So many rows of a tensor, which lie together."""
+        size = self.bytes // self.shape[0]
+        start = self.start + first * size
+        return Stored(self.dtype, (count, *self.shape[1:]), self.path, start, start + count * size)
+
     def read(self) -> "Tensor":
         """The tensor, read straight into memory of its own; its dtype is one of `FLOATS`, or fp8.
 

@@ -76,3 +76,12 @@ def counting() -> Iterator[Alive]:
     """Within the context tensors have no data, and what is alive of them is counted."""
     with FakeTensorMode(allow_non_fake_inputs=True), Alive() as alive:
         yield alive
+
+
+def filled(model: Any, dtype: torch.dtype) -> Any:
+    """A model on the meta device with weights on the processor, which are uninitialised."""
+    weights = {
+        name: torch.empty(tensor.shape, dtype=dtype) for name, tensor in model.state_dict().items()
+    }
+    model.load_state_dict(weights, assign=True)
+    return model.requires_grad_(False)

@@ -21,7 +21,6 @@ from onmodel.families.modes import Modes
 from onmodel.validation import StrictTable
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from torch import Tensor, nn
 
@@ -57,6 +56,11 @@ class BaseSettings(StrictTable):
     comfyui: Path | None = None
     dtype: str = "auto"
     device: str = "auto"
+
+    def changes(self) -> dict[str, object]:
+        """Settings that change what the files compute, where they are not the default ones: they
+        belong to the base's identity."""
+        return {}
 
     @field_validator("device")
     @classmethod
@@ -280,10 +284,6 @@ class Resolution:
 
 class Objective(Protocol):
     """What a network is trained to predict. Times t are 0 (picture) to 1 (noise)."""
-
-    def draw_time(self, rules: Timesteps, rng: np.random.Generator) -> float:
-        """The time of one picture of one step."""
-        ...
 
     def noisy(self, latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor) -> Tensor:
         """What the network is given at times `t_b`."""

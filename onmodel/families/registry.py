@@ -135,7 +135,7 @@ def load_base(base: Base, sha256: str = "") -> "Family":
     device, dtype = device_dtype(settings)
     places = find(settings)
     family: Family = _file(settings.family, "load").load(
-        places, dtype, device, sha256 or base_sha256(settings)
+        places, settings, dtype, device, sha256 or base_sha256(settings)
     )
     return family
 
@@ -156,7 +156,9 @@ def outline(base: Base) -> "Outline":
     places = locate(settings, download=False)
     missing = {str(one): one for one in places.values() if isinstance(one, InputError)}
     there = {name: place for name, place in places.items() if isinstance(place, Place)}
-    found: Outline = _file(settings.family, "memory").make_outline(there, tuple(missing.values()))
+    found: Outline = _file(settings.family, "memory").make_outline(
+        there, settings, tuple(missing.values())
+    )
     return found
 
 
@@ -280,7 +282,8 @@ def base_sha256(base: Base, events: Events | None = None) -> str:
             for path in paths:
                 hashes[path] = _hash(path)
                 task.advance()
-    return hash_json({role: hashes[place.path] for role, place in places.items()})
+    identity: dict[str, object] = {role: hashes[place.path] for role, place in places.items()}
+    return hash_json(identity | settings.changes())
 
 
 def find(settings: BaseSettings) -> dict[str, Place]:

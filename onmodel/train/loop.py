@@ -232,7 +232,7 @@ def _prepare_batch(
     noise = torch.stack(
         [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots]
     )
-    t = torch.tensor([draw_time(family, options.timesteps, seed, step, slot) for slot in slots])
+    t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in slots])
     texts = [training.texts[examples[one.example].captions[one.exposure]] for one in batch]
     weights = batch_weights(examples, batch)
     counted = family.objective.loss_weight(options.loss_weighting, t)

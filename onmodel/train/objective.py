@@ -1,6 +1,7 @@
 """The loss of a training step. Times and noise depend on counters. The family defines what the
 network is given and what it predicts (`Family.objective`)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +13,14 @@ from onmodel.randomness import generator, normal
 HELD_OUT_TIMES = tuple((i + 0.5) / 8 for i in range(8))
 
 
-def draw_time(family: Family, rules: Timesteps, seed: int, step: int, slot: int) -> float:
+def draw_time(rules: Timesteps, seed: int, step: int, slot: int) -> float:
     """The time of one picture of one step."""
-    return family.objective.draw_time(rules, generator(seed, "timestep", step, slot))
+    rng = generator(seed, "timestep", step, slot)
+    if rules.kind == "uniform":
+        t = float(rng.random())
+    else:
+        t = 1 / (1 + math.exp(-(rules.mean + rules.std * float(rng.standard_normal()))))
+    return rules.shift * t / (1 + (rules.shift - 1) * t)
 
 
 def draw_noise(shape: Sequence[int], seed: int, purpose: str, *counters: int | str) -> Tensor:

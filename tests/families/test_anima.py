@@ -14,7 +14,7 @@ from peft import LoraConfig, inject_adapter_in_model
 
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
-from onmodel.families.anima.text import AnimaText, stack
+from onmodel.families.anima.text import AnimaText, TextEncoder, stack
 from onmodel.families.protocol import EmptyText
 from onmodel.lora.tensors import Factors, Lora, applied
 from onmodel.randomness import normal
@@ -195,13 +195,14 @@ def test_escapes_are_the_characters_themselves(tiny_family: Anima) -> None:
 
 
 def test_an_empty_prompt_of_comfyui_is_one_padding_token_that_is_seen(tiny_family: Anima) -> None:
-    encoder, parts = tiny_family._text, tiny_family._parts
+    encoder = tiny_family._text
+    assert isinstance(encoder, TextEncoder)
     (found,) = tiny_family.encode_prompts([""], "comfyui")
     with torch.no_grad():
-        states = parts.text_encoder.model(
+        states = tiny_family.component("text_encoder")(
             torch.tensor([[encoder.tokenizer.pad_token_id]])
         ).last_hidden_state
-        conditioner = parts.text_conditioner.model
+        conditioner = tiny_family.component("text_conditioner")
         rows = conditioner(states, torch.tensor([encoder.t5_tokenizer("").input_ids]))[0]
     torch.testing.assert_close(found.rows_sd, rows[: len(found.rows_sd)], rtol=1e-5, atol=1e-6)
     (plain,) = tiny_family.encode_prompts([""])

@@ -141,7 +141,7 @@ def test_prompts_are_encoded_before_the_transformer_is_read(
 
     def look(*args: Any) -> Any:
         found = encode(*args)
-        there.append((family._parts.text_encoder.is_read, family._parts.transformer.is_read))
+        there.append((family._components["text_encoder"].is_read, family._backbone.is_read))
         return found
 
     monkeypatch.setattr(family._text, "_encode", look)
@@ -150,4 +150,4 @@ def test_prompts_are_encoded_before_the_transformer_is_read(
     with Events().task("pictures", total=1) as task:
         render(lambda: family, "0" * 64, [request], sampling, tmp_path, task)
     assert there == [(True, False)] * 2
-    assert not family._parts.text_encoder.is_read
+    assert not family._components["text_encoder"].is_read

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from onmodel.errors import InputError
-from onmodel.families.anima.parts import build
 from onmodel.families.anima.single_file import CONFIG_KEY, export_single_files, single_source
 from onmodel.families.anima.text import stack
+from onmodel.families.parts import build
 from onmodel.families.protocol import Family
 from onmodel.families.registry import (
     base_facts,

@@ -101,10 +101,11 @@ def test_encoders_are_not_in_memory_while_it_trains(
     run: Run, tiny_family: Anima, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[bool] = []
-    clip, parts = loop.clip_gradient, tiny_family._parts
+    clip = loop.clip_gradient
+    encoder, vae = tiny_family._components["text_encoder"], tiny_family._vae
 
     def look(*args: Any) -> float:
-        loaded.append(parts.text_encoder.is_read or parts.vae.is_read)
+        loaded.append(encoder.is_read or vae.is_read)
         return clip(*args)
 
     monkeypatch.setattr(loop, "clip_gradient", look)

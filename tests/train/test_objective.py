@@ -7,16 +7,11 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from onmodel.families.anima.family import Anima, AnimaDenoiser
+from onmodel.families.anima.family import Anima
 from onmodel.families.anima.objective import loss_weight
 from onmodel.families.protocol import Timesteps
-from onmodel.train import objective
-from onmodel.train.objective import HELD_OUT_TIMES, denoising_loss, draw_noise
+from onmodel.train.objective import HELD_OUT_TIMES, denoising_loss, draw_noise, draw_time
 from onmodel.train.options import Options
-
-
-def draw_time(rules: Timesteps, seed: int, step: int, slot: int) -> float:
-    return objective.draw_time(AnimaDenoiser, rules, seed, step, slot)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])

@@ -233,7 +233,7 @@ def train(settings: Settings, minutes: float = 254.0) -> None:
         return
     worker = latent_files.start_worker(settings)
     side = text.TextSide(settings.work / "tokenizers")
-    pool = latent_files.LatentPool(settings)
+    pool = latent_files.LatentPool(latent_files.folder(settings))
     pool.wait()
     model = Base(len(side.t5))
     optimizer = Muon(

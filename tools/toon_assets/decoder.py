@@ -31,7 +31,7 @@ class Pairs:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.latents = latent_files.LatentPool(settings)
+        self.latents = latent_files.LatentPool(latent_files.folder(settings))
         self.latents.wait()
         self.images: dict[str, np.ndarray] = {}
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,23 +45,26 @@ def build(settings: Settings) -> None:
     mean, std = (
         torch.tensor(saved[key]).view(1, -1, 1, 1) for key in ("latents_mean", "latents_std")
     )
+    encode_pool(settings, folder(settings), lambda images: (_encode(flat, images) - mean) / std)
+
+
+def encode_pool(settings: Settings, folder: Path, encode: Callable[[np.ndarray], Tensor]) -> None:
+    """Write the normalised latents that `encode` makes of uint8 pictures [N,H,W,3] for every chunk
+    that `folder` lacks."""
     pool = settings.work / "pool"
     pool.mkdir(parents=True, exist_ok=True)
-    folder(settings).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     jobs = [(bucket, pictures.HELD_OUT_CHUNK, 400) for bucket in pictures.BUCKETS] + pictures.plan(
         settings
     )
     for bucket, index, count in jobs:
-        path = folder(settings) / f"{bucket}-{index:04d}.pkl"
+        path = folder / f"{bucket}-{index:04d}.pkl"
         if path.exists():
             continue
         chunk = pictures.load_chunk(pictures.draw_chunk(pool, bucket, index, count))
         latents = torch.cat(
-            [
-                ((_encode(flat, chunk.images[i : i + 32]) - mean) / std).half()
-                for i in range(0, len(chunk.images), 32)
-            ]
+            [encode(chunk.images[i : i + 32]).half() for i in range(0, len(chunk.images), 32)]
         )
         temporary = path.with_suffix(".tmp")
         with open(temporary, "wb") as file:
@@ -92,8 +96,8 @@ def load(path: Path) -> LatentChunk:
 class LatentPool:
     """Latents of every chunk on disk, growing while the worker encodes."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.folder = folder(settings)
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.chunks: dict[str, LatentChunk] = {}
         self.buckets: dict[str, list[LatentChunk]] = {}
         self._looked = 0.0

@@ -166,7 +166,7 @@ def decoded_pictures(settings: Settings, count: int) -> tuple[list[np.ndarray], 
     saved = load_checkpoint(path)
     if saved:
         return saved["images"], saved["toons"]
-    decoder, pool = sample.Decoder(settings), latent_files.LatentPool(settings)
+    decoder, pool = sample.Decoder(settings), latent_files.LatentPool(latent_files.folder(settings))
     pool.wait()
     rng = np.random.default_rng([SEED, 6])
     images, toons = [], []

@@ -150,7 +150,7 @@ def decode(vae: nn.Module, z: Tensor) -> Tensor:
     return decoder.conv_out(_activate(decoder.norm_out, x)).float()
 
 
-def _reconstruction(y: Tensor, x: Tensor) -> Tensor:
+def reconstruction(y: Tensor, x: Tensor) -> Tensor:
     """L1 + 0.5 MSE + 0.4 L1 of horizontal and vertical differences: lines matter in drawings."""
     d = y - x
     edges = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
@@ -162,12 +162,12 @@ def joint_loss(vae: nn.Module, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor
     z = mean + noise * (0.5 * log_variance).exp()
     y = decode(vae, z)
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    return _reconstruction(y, x) + KL_WEIGHT * kl, (y.detach() - x).square().mean()
+    return reconstruction(y, x) + KL_WEIGHT * kl, (y.detach() - x).square().mean()
 
 
 def decoder_loss(vae: nn.Module, z: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     y = decode(vae, z)
-    return _reconstruction(y, x), (y.detach() - x).square().mean()
+    return reconstruction(y, x), (y.detach() - x).square().mean()
 
 
 def psnr(mse: float) -> float:

@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from onmodel.families.anima.load import source, tokenizer
-from onmodel.families.anima.parts import CLASSES, check
+from onmodel.families.anima.parts import CLASSES
 from onmodel.families.anima.spec import CONDITIONER_FACTS
 from onmodel.families.anima.text import ZERO_PLACES
+from onmodel.families.parts import check
 from onmodel.families.protocol import Part, Place
 
 

@@ -4,24 +4,21 @@ The classes are diffusers' own, unchanged. Two things are done here instead of i
 mask, which diffusers would resize through torchvision, and the stacking of texts (text.py).
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onmodel.errors import InputError
 from onmodel.families.anima import objective, sampling
 from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.lean import lean_blocks
 from onmodel.families.anima.parts import Parts
 from onmodel.families.anima.spec import make_spec
 from onmodel.families.anima.text import TextEncoder, UnfinishedText, read_text, stack
-from onmodel.families.held import BlockSwap, hold
-from onmodel.families.modes import Modes
-from onmodel.families.protocol import EmptyText, Linear, Objective, SamplingRules, Text
-from onmodel.freed_memory import return_freed_memory
+from onmodel.families.loaded import LoadedBase
+from onmodel.families.protocol import Objective, SamplingRules, Text
 from onmodel.transfer import send
 
 
@@ -42,13 +39,14 @@ class AnimaDenoiser:
 
     @property
     def backbone(self) -> Any:
-        model = self._model()
+        model = self.model()
         if model.config.concat_padding_mask:
             # The mask of one unpadded picture is a channel of zeros; denoise appends it.
             model.register_to_config(concat_padding_mask=False)
         return model
 
-    def _model(self) -> Any:
+    def model(self) -> Any:
+        """The transformer as it was made."""
         return self._transformer
 
     def denoise(self, latents_bchw: Tensor, t_b: Tensor, texts: Sequence[Text]) -> Tensor:
@@ -98,132 +96,30 @@ class AnimaDenoiser:
         return lean_blocks(self.backbone)
 
 
-class Anima(AnimaDenoiser):
+class Anima(LoadedBase, AnimaDenoiser):
     """A loaded Anima. See `onmodel.families.protocol.Family` for the contract."""
+
+    block_names = ("transformer_blocks.",)
+    codec = LatentCodec
 
     def __init__(self, parts: Parts, dtype: torch.dtype, device: torch.device, sha256: str) -> None:
         text = {"text_conditioner": parts.text_conditioner, "text_encoder": parts.text_encoder}
         outlines = {name: part.outline for name, part in text.items()}
-        super().__init__(parts.transformer.outline, outlines)
-        self.device, self.dtype, self.sha256 = device, dtype, sha256
-        self._parts, self._components = parts, text
-        self._text = TextEncoder(parts)
-        self._codec: LatentCodec | None = None
-        self._modes, self.quantization_error = Modes(), 0.0
-        self._swap: BlockSwap | None = None
-        self._changed: set[str] = set()  # layers, by contexts of `changed`
+        AnimaDenoiser.__init__(self, parts.transformer.outline, outlines)
+        side = TextEncoder(parts)
+        LoadedBase.__init__(self, parts.transformer, text, parts.vae, side, dtype, device, sha256)
 
-    def _model(self) -> Any:
-        part, modes = self._parts.transformer, self._modes
-        is_read, model = part.is_read, part.model
-        if not is_read and (modes.swap_blocks or modes.quantize):
-            self._swap, self.quantization_error = hold(model.transformer_blocks, modes, self.device)
-        return model
+    def blocks(self, model: Any) -> Sequence[nn.Module]:
+        return list(model.transformer_blocks)
 
     @property
     def outlines(self) -> dict[str, Any]:
         """Component → its model without weights."""
-        parts = self._parts
-        lazy = {"transformer": parts.transformer, **self._components, "vae": parts.vae}
+        lazy = {"transformer": self._backbone, **self._components, "vae": self._vae}
         return {name: part.outline for name, part in lazy.items()}
 
-    @contextmanager
-    def computing(self, modes: Modes) -> Iterator[None]:
-        before = self._modes
-        self._use(modes)
-        try:
-            yield
-        finally:
-            self._use(before)
-
-    def _use(self, modes: Modes) -> None:
-        """Compute so from now on. What computes otherwise is dropped, to be read again."""
-        before, self._modes = self._modes, modes
-        if modes.vae_tiles != before.vae_tiles:
-            self._codec = None
-            self._parts.vae.release()
-        if (modes.swap_blocks, modes.quantize) != (before.swap_blocks, before.quantize):
-            held = bool(modes.swap_blocks or modes.quantize)
-            self._parts.transformer.on_host = ("transformer_blocks.",) if held else ()
-            self._parts.transformer.release()
-            self._swap, self.quantization_error = None, 0.0
-            return_freed_memory()
-
-    def encode_text(self, captions: Sequence[str]) -> list[Text]:
-        return list(self._text.encode(captions))
-
-    def encode_prompts(
-        self, prompts: Sequence[str], empty_text: EmptyText = "diffusers"
-    ) -> list[Text]:
-        return list(self._text.encode_prompts(prompts, empty_text))
-
     def component(self, name: str | None) -> nn.Module:
-        found: nn.Module = self.backbone if name is None else self._components[name].model
-        return found
-
-    def training_text(self, components: Collection[str]) -> AbstractContextManager[None]:
-        return self._text.training(components)
-
-    def release(self) -> None:
-        self._text.release()
-        self._codec = None
-        self._parts.vae.release()
-        return_freed_memory()
-
-    @contextmanager
-    def changed(self, linears: Sequence[Linear]) -> Iterator[Mapping[str, Tensor]]:
-        weights = {}
-        for row in linears:
-            layer = self.component(row.component).get_submodule(row.diffusers)
-            is_norm = row.in_features == 1
-            assert is_norm or isinstance(layer, nn.Linear), "adapters are attached to the base"
-            assert isinstance(layer.weight, nn.Parameter)
-            weights[row.name] = layer.weight.detach()
-        outer = {name: weights[name].clone() for name in self._changed.intersection(weights)}
-        self._changed |= weights.keys()
-        encodes_text = any(row.component is not None for row in linears)
-        try:
-            if self._swap is not None:
-                self._swap.forget()
-            with self._text.changed() if encodes_text else nullcontext():
-                yield weights
-        finally:
-            if self._swap is not None:
-                self._swap.forget()
-            self._changed -= weights.keys() - outer.keys()
-            lost = None
-            for row in linears:  # all of them, also when one cannot be read again
-                before = outer.get(row.name)
-                try:
-                    weights[row.name].copy_(self._stored(row) if before is None else before)
-                except InputError as error:
-                    lost = lost or error
-            if lost is not None:
-                raise lost
-
-    def _stored(self, row: Linear) -> Tensor:
-        part = self._parts.transformer if row.component is None else self._components[row.component]
-        try:
-            return part.stored(f"{row.diffusers}.weight")
-        except InputError:
-            part.release()  # its weights stay changed: they are never used again
-            raise
+        return self.backbone if name is None else super().component(name)
 
     def read_text(self, tensors: Mapping[str, Tensor]) -> Text:
         return read_text(tensors)
-
-    def text_losses(self, caption: str) -> list[str]:
-        return self._text.losses(caption)
-
-    @torch.no_grad()
-    def encode_images(self, images_bchw: Tensor) -> Tensor:
-        return self._latents().encode(images_bchw)
-
-    @torch.no_grad()
-    def decode_latents(self, latents_bchw: Tensor) -> Tensor:
-        return self._latents().decode(latents_bchw)
-
-    def _latents(self) -> LatentCodec:
-        if self._codec is None:
-            self._codec = LatentCodec(self._parts.vae.model, self._modes.vae_tiles)
-        return self._codec

@@ -9,22 +9,22 @@ import torch
 from diffusers import AnimaAutoBlocks
 
 from onmodel.families.anima.family import Anima
-from onmodel.families.anima.parts import (
-    CLASSES,
-    LazyPart,
-    Parts,
-    PartSource,
-    folder_source,
-    load_tokenizer,
-)
+from onmodel.families.anima.parts import CLASSES, Parts, folder_source, load_tokenizer
 from onmodel.families.anima.single_file import export_single_files, single_source
 from onmodel.families.anima.spec import make_spec
-from onmodel.families.protocol import FamilySpec, Place
+from onmodel.families.parts import LazyPart, PartSource
+from onmodel.families.protocol import BaseSettings, FamilySpec, Place
 
 __all__ = ["empty_pipeline", "export_single_files", "load", "source", "tokenizer"]
 
 
-def load(places: Mapping[str, Place], dtype: torch.dtype, device: str, sha256: str) -> Anima:
+def load(
+    places: Mapping[str, Place],
+    settings: BaseSettings,
+    dtype: torch.dtype,
+    device: str,
+    sha256: str,
+) -> Anima:
     """The base at the places of its components, which are read when they are used. Raises
     InputError for a component that does not fit."""
     parts = {

@@ -14,11 +14,12 @@ from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima, AnimaDenoiser
 from onmodel.families.anima.latents import LatentCodec
 from onmodel.families.anima.load import source
-from onmodel.families.anima.parts import CLASSES, PartSource, check, empty
+from onmodel.families.anima.parts import CLASSES, empty
 from onmodel.families.anima.spec import PUBLISHED, make_spec
 from onmodel.families.anima.text import AnimaText, UnfinishedText
-from onmodel.families.counting import counting
-from onmodel.families.protocol import Family, FamilySpec, Place, Text
+from onmodel.families.counting import counting, filled
+from onmodel.families.parts import PartSource, check
+from onmodel.families.protocol import BaseSettings, Family, FamilySpec, Place, Text
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class AnimaOutline:
             copy.deepcopy(self.models[name]) for name in ("text_encoder", "text_conditioner")
         )
         with counting() as alive, torch.no_grad():
-            _filled(encoder, dtype)
-            _filled(conditioner, dtype)
+            filled(encoder, dtype)
+            filled(conditioner, dtype)
             weights = alive.start()
             ids = torch.empty(1, tokens, dtype=torch.long)
             conditioner(encoder(ids).last_hidden_state, ids, source_attention_mask=None)
@@ -91,7 +92,7 @@ class AnimaOutline:
         codec = copy.deepcopy(self._codec)
         codec.tiles = tiles
         with counting() as alive, torch.no_grad():
-            _filled(codec.vae, dtype)
+            filled(codec.vae, dtype)
             codec.mean_c11, codec.std_c11 = torch.empty(2, self.spec.latent_channels, 1, 1)
             weights = alive.start()
             work(codec, torch.empty(shape))
@@ -103,8 +104,8 @@ class AnimaOutline:
         for name in components:
             config = self.models[name].config
             config = config.to_dict() if name == "text_encoder" else config
-            text[name] = _filled(empty(name, config), dtype)
-        return cast(Family, AnimaDenoiser(_filled(model, dtype), text))
+            text[name] = filled(empty(name, config), dtype)
+        return cast(Family, AnimaDenoiser(filled(model, dtype), text))
 
     def text(self, tokens: int, dtype: torch.dtype, trained: Collection[str] = ()) -> Text:
         if trained:
@@ -124,21 +125,14 @@ class AnimaOutline:
         return three + (self.spec.blocks - 3) * (three - two)
 
 
-def _filled(model: Any, dtype: torch.dtype) -> Any:
-    """A model on the meta device with weights on the processor, which are uninitialised."""
-    weights = {
-        name: torch.empty(tensor.shape, dtype=dtype) for name, tensor in model.state_dict().items()
-    }
-    model.load_state_dict(weights, assign=True)
-    return model.requires_grad_(False)
-
-
 def outline_of(family: Anima) -> AnimaOutline:
     """The outline of a base whose files are known."""
     return AnimaOutline(family.outlines, {}, ())
 
 
-def make_outline(places: Mapping[str, Place], missing: tuple[InputError, ...]) -> AnimaOutline:
+def make_outline(
+    places: Mapping[str, Place], settings: BaseSettings, missing: tuple[InputError, ...]
+) -> AnimaOutline:
     """The outline of the components at these places. Raises InputError when a file does not fit."""
     sources = {name: source(name, place) for name, place in places.items() if name in CLASSES}
     models = {

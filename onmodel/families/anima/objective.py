@@ -3,21 +3,10 @@ noise − x0. Implements `onmodel.families.protocol.Objective`."""
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from onmodel.families.protocol import Timesteps
-
 MIN_SNR_GAMMA = 5.0
-
-
-def draw_time(rules: Timesteps, rng: np.random.Generator) -> float:
-    if rules.kind == "uniform":
-        t = float(rng.random())
-    else:
-        t = 1 / (1 + math.exp(-(rules.mean + rules.std * float(rng.standard_normal()))))
-    return rules.shift * t / (1 + (rules.shift - 1) * t)
 
 
 def noisy(latents_bchw: Tensor, noise_bchw: Tensor, t_b: Tensor) -> Tensor:

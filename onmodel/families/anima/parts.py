@@ -1,28 +1,24 @@
-"""The pieces that an Anima is put together from: filled tensor by tensor, and found in a diffusers
-folder."""
+"""The pieces that an Anima is put together from, and where a diffusers folder has them."""
 
-import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import init_empty_weights
 from diffusers import AnimaTextConditioner, AutoencoderKLQwenImage, CosmosTransformer3DModel
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model, T5Tokenizer
 
 from onmodel.errors import InputError
-from onmodel.families.other_models import recognise
+from onmodel.families.parts import (
+    LazyPart,
+    PartSource,
+    Tensors,
+    read_config,
+    read_tensors,
+    without_weights,
+)
 from onmodel.families.protocol import Config
-from onmodel.reading import read_json_of_others
-from onmodel.text import shown
-from onmodel.weights import FLOATS, Stored, read_header
-
-logger = logging.getLogger(__name__)
 
 CLASSES: dict[str, Any] = {
     "transformer": CosmosTransformer3DModel,
@@ -30,264 +26,24 @@ CLASSES: dict[str, Any] = {
     "text_encoder": Qwen3Model,
     "vae": AutoencoderKLQwenImage,
 }
-# Tensors of published files that the classes compute themselves, that count training steps, or that
-# make text.
-_UNUSED = re.compile(
-    r"pos_embedder\.|_extra_state$|^accum_|^logvar\.|\.inv_freq$|^lm_head\."
-    r"|\.scale_(weight|input)$|\.(weight|input)_scale$|^scaled_fp8$|\.comfy_quant$"
-)
-_FP8 = ("F8_E4M3", "F8_E5M2")
-# What packed weights have beside them, and the format that it shows.
-_PACKED = (
-    (re.compile(r"\.(absmax|quant_map)$|\.bitsandbytes__nf4$"), "nf4"),
-    (re.compile(r"\.weight_scale_2$"), "nvfp4"),
-)
 
 
-@dataclass(frozen=True)
-class Tensors:
-    """The tensors under one prefix of a file, or of a folder's files: `places` maps a name without
-    the prefix to its place. `words` are the first file's."""
-
-    path: Path
-    field: str
-    places: Mapping[str, Stored]
-    words: Mapping[str, str]
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: stored.shape for name, stored in self.places.items()}
-
-    def read(self, name: str) -> Tensor:
-        """A tensor as numbers. 8-bit floats are multiplied by their scale, where the file has one:
-        ComfyUI writes it as `scale_weight` or `weight_scale` beside the weight."""
-        tensor = self.places[name].read()
-        if self.places[name].dtype not in _FP8:
-            return tensor
-        stem = name.removesuffix("weight")
-        values = tensor.float()
-        for scale in (f"{stem}scale_weight", f"{stem}weight_scale"):
-            if scale in self.places:
-                factor = self.places[scale].read().float()
-                values *= factor.reshape(-1, *[1] * (values.ndim - 1))
-        return values.to(torch.bfloat16)
-
-    def under(self, prefix: str) -> "Tensors":
-        """Those whose names begin with `prefix`, called without it."""
-        places = {
-            name.removeprefix(prefix): place
-            for name, place in self.places.items()
-            if name.startswith(prefix)
-        }
-        return Tensors(self.path, self.field, places, self.words)
-
-    def beside(self, prefix: str) -> "Tensors":
-        """Those whose names do not begin with `prefix`."""
-        places = {name: place for name, place in self.places.items() if not name.startswith(prefix)}
-        return Tensors(self.path, self.field, places, self.words)
-
-    def wrong(self, what: str) -> InputError:
-        """The error that this is not `what`. It names what the file is, where its keys show it."""
-        kind = recognise(self.shapes)
-        return InputError(
-            self.field, self.path, f"is {kind or 'something unknown here'}, not {what}"
-        )
-
-
-@dataclass(frozen=True)
-class PartSource:
-    """The source of a part: config of its class, tensors, and a function from a tensor's name in
-    the class to its name in the file."""
-
-    role: str
-    config: Config
-    tensors: Tensors
-    rename: Callable[[str], str]
-
-
-def read_tensors(path: Path, field: str) -> Tensors:
-    """The tensors of a safetensors file or a folder of them. Raises InputError for tensors that are
-    missing, damaged or duplicate."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
-    places: dict[str, Stored] = {}
-    words: dict[str, str] = {}
-    for file in files:
-        found, said = read_header(file, field)
-        if twice := next((name for name in found if name in places), None):
-            raise InputError(
-                field,
-                file,
-                f"{twice} is in {places[twice].path.name} too; keep one of the two variants",
-            )
-        places |= found
-        words = words or said
-    if not places:
-        raise InputError(field, path, "holds no weights")
-    for pattern, packing in _PACKED:
-        if any(map(pattern.search, places)):
-            raise InputError(field, path, f"is quantised ({packing}); use the bfloat16 file")
-    return Tensors(path, field, places, words)
+def make(role: str, config: Config) -> Any:
+    """A part of the real class."""
+    cls = CLASSES[role]
+    return cls(Qwen3Config(**config)) if cls is Qwen3Model else cls.from_config(config)
 
 
 def empty(role: str, config: Config) -> Any:
-    """A part of the real class without memory for its weights, which are on the meta device."""
-    cls = CLASSES[role]
-    with init_empty_weights(include_buffers=False), _NoDraws():
-        return cls(Qwen3Config(**config)) if cls is Qwen3Model else cls.from_config(config)
+    """A part of the real class, its weights on the meta device."""
+    return without_weights(partial(make, role), config)
 
 
-class _NoDraws(TorchFunctionMode):
-    """Skips random initial values: accelerate moves a weight to the meta device only after it is
-    drawn, which takes minutes for two billion of them."""
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, object] | None = None,
-    ) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return func(*args, **(kwargs or {}))
-
-
-def check(source: PartSource) -> Any:
-    """The part as `empty` gives it, when the stored tensors fit it; else raises InputError naming
-    the first that does not: missing, misshapen or quantised. Tells of tensors that nothing uses.
-    Reads no tensor.
-    """
-    role, tensors = source.role, source.tensors
-    try:
-        model = empty(role, source.config)
-    except (
-        TypeError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        AttributeError,
-        RuntimeError,
-    ) as error:
-        what = f"its config makes no {role} ({shown(error, 200)}); get the file again"
-        raise InputError(tensors.field, tensors.path, what) from error
-    wanted = {
-        source.rename(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()
-    }
-    lacking = [name for name in wanted if name not in tensors.places]
-    if len(lacking) == len(wanted):
-        raise tensors.wrong(f"Anima's {role}")
-    if lacking:
-        what = (
-            f"{role}: {len(lacking)} of {len(wanted)} tensors are missing, e.g. {lacking[0]}; get"
-            " the file again"
-        )
-        raise InputError(tensors.field, tensors.path, what)
-    for name, shape in wanted.items():
-        stored = tensors.places[name]
-        if stored.shape != shape:
-            raise InputError(
-                tensors.field, tensors.path, f"{role}: {name} is {stored.shape}, not {shape}"
-            )
-        if 0 in shape:
-            raise InputError(
-                tensors.field, tensors.path, f"{role}: {name} holds no number; get the file again"
-            )
-        if stored.dtype not in (*FLOATS, *_FP8):
-            raise InputError(
-                tensors.field,
-                tensors.path,
-                f"{name} is quantised ({stored.dtype}); use the bfloat16 file",
-            )
-    if any(tensors.places[name].dtype in _FP8 for name in wanted):
-        logger.warning(
-            "%s: %s is stored in fp8 and is read as bfloat16; the bfloat16 file is more exact",
-            tensors.path,
-            role,
-        )
-    extra = [name for name in tensors.places if name not in wanted and not _UNUSED.search(name)]
-    if extra:
-        logger.warning(
-            "%s: %d tensors are not part of Anima and are not used, e.g. %s",
-            tensors.path,
-            len(extra),
-            extra[0],
-        )
-    return model
-
-
-def build(source: PartSource, dtype: torch.dtype, device: str) -> Any:
-    """A part with its weights. Raises InputError as `check` does."""
-    return fill(check(source), source, dtype, device)
-
-
-# Not under a caller's inference mode: what it makes could not be used in training afterwards.
-@torch.inference_mode(False)
-def fill(
-    model: Any, source: PartSource, dtype: torch.dtype, device: str, on_host: tuple[str, ...] = ()
-) -> Any:
-    """The part that `empty` gave, with its weights, read one by one so that none is in memory
-    twice. No gradients. What begins with a name of `on_host` stays in the host's memory."""
-    for name in model.state_dict():
-        place = "cpu" if name.startswith(on_host) else device
-        tensor = source.tensors.read(source.rename(name)).to(place, dtype)
-        owner, _, leaf = name.rpartition(".")
-        module = model.get_submodule(owner)
-        # Not by accelerate's set_module_tensor_to_device, which brings a value to the dtype that
-        # the class was made in.
-        setattr(module, leaf, nn.Parameter(tensor, False) if leaf in module._parameters else tensor)
-    if not on_host:
-        model.to(device)
-    return model.eval().requires_grad_(False)
-
-
-class LazyPart:
-    """A part that is read when it is first used, and again after it was released. Raises InputError
-    as `check` does, and for files that changed since then."""
-
-    on_host: tuple[str, ...] = ()  # beginnings of the names that are read into the host's memory
-
-    def __init__(self, source: PartSource, dtype: torch.dtype, device: str) -> None:
-        self.outline = check(source)  # without weights
-        self._source, self._dtype, self._device = source, dtype, device
-        self._files = self._stamps()
-        self._model: Any = None
-
-    @property
-    def model(self) -> Any:
-        if self._model is None:
-            source = self._unchanged()
-            model = empty(source.role, source.config)
-            self._model = fill(model, source, self._dtype, self._device, self.on_host)
-        return self._model
-
-    @property
-    def is_read(self) -> bool:
-        return self._model is not None
-
-    def release(self) -> None:
-        """Drop the weights."""
-        self._model = None
-
-    def stored(self, name: str) -> Tensor:
-        """A tensor of the part, by its name there, as the files have it."""
-        source = self._unchanged()
-        return source.tensors.read(source.rename(name)).to(self._dtype)
-
-    def _unchanged(self) -> PartSource:
-        tensors = self._source.tensors
-        for path, stamp in self._stamps().items():
-            if stamp != self._files[path]:
-                what = "was changed while it was used; start again"
-                raise InputError(tensors.field, path, what)
-        return self._source
-
-    def _stamps(self) -> dict[Path, tuple[int, int]]:
-        """Size and time of change of each file."""
-        stamps = {}
-        for path in {stored.path for stored in self._source.tensors.places.values()}:
-            stat = path.stat() if path.exists() else None
-            stamps[path] = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
-        return stamps
+def part_source(
+    role: str, config: Config, tensors: Tensors, rename: Callable[[str], str]
+) -> PartSource:
+    """The source of a part of Anima."""
+    return PartSource("Anima", role, partial(make, role), config, tensors, rename)
 
 
 @dataclass(frozen=True)
@@ -312,18 +68,6 @@ def load_tokenizer(role: str, folder: Path, field: str) -> Any:
     return kind.from_pretrained(folder, local_files_only=True)
 
 
-def read_config(folder: Path, field: str) -> Config:
-    """A component's `config.json`."""
-    config = read_json_of_others(folder / "config.json", field)
-    if not isinstance(config, dict):
-        raise InputError(
-            field,
-            folder / "config.json",
-            "is not a table; copy it from the base's diffusers repository",
-        )
-    return config
-
-
 def plain_qwen(tensors: Tensors) -> Tensors:
     """Qwen3's tensors without the `model.` that its language-model class puts before them."""
     inner = tensors.under("model.")
@@ -338,4 +82,6 @@ def folder_source(role: str, folder: Path, field: str) -> PartSource:
     if found != CLASSES[role].__name__:
         raise InputError(field, folder, f"is {found}, Anima has {CLASSES[role].__name__} here")
     tensors = read_tensors(folder, field)
-    return PartSource(role, config, plain_qwen(tensors) if role == "text_encoder" else tensors, str)
+    if role == "text_encoder":
+        tensors = plain_qwen(tensors)
+    return part_source(role, config, tensors, str)

@@ -19,7 +19,8 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.families.anima import spec
 from onmodel.families.anima.lora_layouts import transformer_name, vae_name
-from onmodel.families.anima.parts import PartSource, Tensors, read_config, read_tensors
+from onmodel.families.anima.parts import part_source
+from onmodel.families.parts import PartSource, Tensors, read_config, read_tensors
 from onmodel.families.protocol import Config
 from onmodel.reading import parse_json_in
 from onmodel.text import shown
@@ -44,7 +45,7 @@ def single_source(role: str, path: Path, field: str) -> PartSource:
         inner = tensors.under(_prefix(tensors))
         if role == "transformer":
             body = inner.beside(_ADAPTER)
-            return PartSource(
+            return part_source(
                 role, _config(role, _transformer_config, body), body, transformer_name
             )
         adapter = inner.under(_ADAPTER)
@@ -54,13 +55,13 @@ def single_source(role: str, path: Path, field: str) -> PartSource:
                 " without it"
             )
             raise InputError(field, path, what)
-        return PartSource(role, _config(role, _conditioner_config, adapter), adapter, str)
+        return part_source(role, _config(role, _conditioner_config, adapter), adapter, str)
     if role == "text_encoder":
         inner = _alone(tensors, "embed_tokens.weight")
-        return PartSource(role, _config(role, _text_encoder_config, inner), inner, str)
+        return part_source(role, _config(role, _text_encoder_config, inner), inner, str)
     inner = _alone(tensors, "decoder.middle.0.residual.0.gamma")
     config = _config(role, _vae_config, inner)
-    return PartSource(
+    return part_source(
         role, config, inner, partial(vae_name, residual_blocks=config["num_res_blocks"])
     )
 
