@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -16,62 +17,9 @@ from typing import Any, Literal
 
 from onmodel.errors import BusyError, OnmodelError, SpaceError, StateError
 from onmodel.events import Finding, Message, Note, Row
+from onmodel.ledger.schema import MIGRATIONS
 from onmodel.locking import ProcessName
 
-# Append-only: entry n takes a database from user_version n to n + 1. Never edit one that was
-# released.
-MIGRATIONS = (
-    """
-    CREATE TABLE runs (
-        id INTEGER PRIMARY KEY,
-        key TEXT NOT NULL,           -- hash of all that decides the result
-        recipe TEXT NOT NULL,
-        stage TEXT NOT NULL,
-        verb TEXT NOT NULL,
-        settings TEXT NOT NULL,      -- JSON, resolved
-        inputs TEXT NOT NULL,        -- JSON: stage -> artifact hash
-        environment TEXT NOT NULL,   -- JSON: versions and platform, told but not part of the key
-        started TEXT NOT NULL,
-        finished TEXT,
-        seconds REAL,
-        kind TEXT,
-        artifact TEXT                -- tree hash of objects/<2>/<hash>
-    ) STRICT;
-    CREATE INDEX runs_by_key ON runs (key);
-    """,
-    """
-    -- base: JSON, as the recipe names it
-    ALTER TABLE runs ADD COLUMN base TEXT NOT NULL DEFAULT '"toon"';
-    """,
-    """
-    CREATE TABLE steps (
-        key TEXT NOT NULL,           -- of the run; attempts that were killed share it
-        step INTEGER NOT NULL,       -- from 1
-        metrics TEXT NOT NULL,       -- JSON
-        PRIMARY KEY (key, step)
-    ) STRICT, WITHOUT ROWID;
-    """,
-    """
-    ALTER TABLE runs ADD COLUMN process TEXT;  -- that runs it: number, start, machine
-    ALTER TABLE runs ADD COLUMN stopped TEXT;  -- paused or failed
-    ALTER TABLE runs ADD COLUMN line TEXT;     -- why, in one line
-    CREATE TABLE queue (
-        id INTEGER PRIMARY KEY,
-        recipe TEXT NOT NULL,
-        stage TEXT NOT NULL,
-        verb TEXT NOT NULL,
-        process TEXT NOT NULL,
-        waits INTEGER NOT NULL       -- 0 when its turn came, or its command ended
-    ) STRICT;
-    CREATE TABLE messages (
-        id INTEGER PRIMARY KEY,
-        run INTEGER NOT NULL,
-        kind TEXT NOT NULL,          -- Note, Row or Finding
-        message TEXT NOT NULL        -- JSON
-    ) STRICT;
-    CREATE INDEX messages_by_run ON messages (run);
-    """,
-)
 _JSON_COLUMNS = {
     "runs": ("settings", "inputs", "environment", "base"),
     "steps": ("metrics",),
@@ -134,6 +82,7 @@ class LedgerDamage(StateError):
     be read."""
 
 
+_LOCKED = ("SQLITE_BUSY", "SQLITE_LOCKED")
 BUSY_SECONDS = 5.0  # that a query waits for another program's lock
 
 
@@ -154,9 +103,7 @@ class Ledger:
         with _faults(path):
             if os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK)):
                 self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-                self._migrate()
+                self._prepare()
             else:
                 self._db = _connect_to_read(path)
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -379,6 +326,21 @@ class Ledger:
                 if not wait:
                     self._db.execute("PRAGMA synchronous = FULL")
 
+    def _prepare(self) -> None:
+        """Make the tables. SQLite does not wait by itself while another process makes or ends the
+        log file."""
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                return self._migrate()
+            except sqlite3.OperationalError as error:
+                name = getattr(error, "sqlite_errorname", None) or ""
+                if not name.startswith(_LOCKED) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
@@ -474,7 +436,7 @@ def _faults(path: Path) -> Iterator[None]:
         name = getattr(error, "sqlite_errorname", None) or ""
         if _is_full(name, path):
             raise SpaceError(path) from error
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        if name.startswith(_LOCKED):
             line = f"{path} is locked by another program; close that and run the same command again"
             raise BusyError(line) from error
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):

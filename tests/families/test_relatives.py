@@ -13,6 +13,7 @@ from onmodel.families.anima.lora_layouts import transformer_name
 from onmodel.families.anima.parts import empty
 from onmodel.families.anima.single_file import export_single_files
 from onmodel.families.anima.spec import PUBLISHED
+from onmodel.families.modes import Modes
 from onmodel.families.protocol import FamilySpec
 from onmodel.families.registry import known_specs, load_base, outline
 from onmodel.lora.file import LoraFile
@@ -70,7 +71,8 @@ def test_the_memory_plan_counts_the_relatives_blocks(tmp_path: Path) -> None:
     plans = []
     for blocks in (28, 40):
         base = outline({"dit": str(sparse_dit(tmp_path / f"{blocks}.safetensors", blocks))})
-        step = step_bytes(base, options, torch.bfloat16, torch.bfloat16, 512, True)
+        modes = Modes(checkpointing=True)
+        step = step_bytes(base, options, torch.bfloat16, torch.bfloat16, 512, modes)
         weights = 2 * base.parameters(base.spec.backbone)
         plans.append(weights + step.copies + step.activations)
     weights = 12 * 2 * 69e6  # twelve blocks of 69 million parameters in bfloat16

@@ -17,6 +17,7 @@ import pytest
 from onmodel.errors import BusyError, OnmodelError, StateError
 from onmodel.events import Finding, Note, Row
 from onmodel.ledger import store
+from onmodel.ledger.schema import MIGRATIONS
 from onmodel.ledger.store import Ledger, LedgerDamage, RunStart, salvage
 
 NOW = "2026-11-22T00:00:00+00:00"
@@ -233,7 +234,7 @@ def test_messages_of_a_run_are_read_back_as_they_were_told(tmp_path: Path) -> No
 def test_a_ledger_of_the_release_before_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "onmodel.db"
     with closing(sqlite3.connect(path)) as db, db:
-        db.executescript("".join(store.MIGRATIONS[:3]) + "PRAGMA user_version = 3;")
+        db.executescript("".join(MIGRATIONS[:3]) + "PRAGMA user_version = 3;")
         for number, finished in ((1, NOW), (2, None)):
             db.execute(
                 "INSERT INTO runs (id, key, recipe, stage, verb, settings, inputs, environment,"
