@@ -32,10 +32,11 @@ from onmodel.character import load_character
 from onmodel.cli.plan import clock
 from onmodel.cli.render import on_terminal
 from onmodel.curate.audit import run_audit
+from onmodel.curate.decisions import fix_decision, still_apply
 from onmodel.curate.export import export
 from onmodel.curate.gather import gather
 from onmodel.curate.lettering import load_reader
-from onmodel.curate.workshop import Decision, fix_decision, open_workshop, still_apply
+from onmodel.curate.workshop import Decision, open_workshop
 from onmodel.engine.plan import TOON_RATES
 from onmodel.engine.project import Project
 from onmodel.evaluate.axes.base import Axis, prompt_costs

@@ -91,7 +91,8 @@ def make_file(path: Path, seed: int, rank: int, blocks: int = BLOCKS) -> None:
 def ours(files: list[Path], out: Path, rank: int) -> None:
     """What `onmodel lora merge run` does: hashes and history, Gram core, streamed."""
     from onmodel.lora.header import Facts
-    from onmodel.lora.merge_files import MergeJob, MergeSize, merge_files, open_sources
+    from onmodel.lora.merge_files import merge_files
+    from onmodel.lora.merge_job import MergeJob, MergeSize, open_sources
     from onmodel.lora.methods import choose
     from onmodel.lora.specs import spec_of_loras
 
