@@ -169,7 +169,7 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
     done = False
     while not done:
         pool.refresh()
-        bucket = _bucket(rng, clock.wall / budget)
+        bucket = _bucket(rng, clock.cpu / budget)
         x0, toons, names = pool.batch(rng, bucket, BATCH[bucket])
         captions = [
             caption(toon, name, rng, rng.random() < 0.25)
@@ -180,12 +180,12 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
         steps = torch.from_numpy(rng.integers(1000, size=len(x0)))
         loss = noise_loss(fast, alphas, x0, noise, steps, inputs)
         loss.backward()
-        optimizer.step(cosine(clock.wall / budget))
+        optimizer.step(cosine(clock.cpu / budget))
         optimizer.zero_grad()
         average.update(model)
         step += 1
         losses.append(loss.item())
-        done = clock.wall >= budget
+        done = clock.cpu >= budget
         if done or clock.wall - said > 60:
             said = clock.wall
             log(

@@ -114,12 +114,12 @@ def train(settings: Settings, minutes: float = 45.0) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             loss, error = loss_of(vae, x, noise)
         loss.backward()
-        optimizer.step(cosine(clock.wall / budget))
+        optimizer.step(cosine(clock.cpu / budget))
         optimizer.zero_grad()
         average.update(vae)
         step += 1
         errors.append(error.item())
-        done = clock.wall >= budget
+        done = clock.cpu >= budget
         if done or clock.wall - said > 60:
             said = clock.wall
             log(
