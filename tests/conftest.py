@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 leave_out_fsync()
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one test per core
+# Ray reads these when it is imported, which another test of the same process may do first.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
 @pytest.fixture(scope="session")

@@ -192,10 +192,8 @@ class Options(DataConfig):
         default="auto",
         pattern=r"^(auto|[0-9]{1,6}(\.[0-9]{1,6})? ?(GB|GiB))$",
         description=(
-            'Memory that a training step may take, e.g. "6 GB"; coding pictures and previews are '
-            "not limited. Where a step takes more, it turns on strips, gradient checkpointing, on "
-            "a card also offloaded inputs and swapped blocks, until it fits. auto: what is free "
-            "on the card."
+            'Memory that a training step may take, e.g. "6 GB"; more is saved until it fits. '
+            "Coding pictures and previews are not limited. auto: what is free on the card."
         ),
     )
     swap_blocks: Annotated[int, Field(ge=0, le=MOST_BLOCKS)] | Literal["auto"] = Field(

@@ -78,8 +78,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A cluster of one node with two processors, on the loopback device."""
     folder = tmp_path_factory.mktemp("cluster")
     environment = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
         "RAY_USAGE_STATS_ENABLED": "0",
         "ONMODEL_WORKER_FOLDER": str(folder / "worker"),
         "PYTHONPATH": str(ROOT),

@@ -19,7 +19,7 @@ from onmodel.errors import InputError
 from onmodel.judge.result import SessionResult, result
 from onmodel.judge.session import Pair, Session, open_session
 from onmodel.judge.strength import strengths
-from onmodel.judge.votes import Answer, Votes, voting
+from onmodel.judge.votes import Answer, Votes
 from onmodel.randomness import generator
 from tests.support.judged_project import MODELS, VALUES, add_evaluation
 
@@ -242,22 +242,4 @@ def test_a_wrong_option_is_one_line(
         ended.value.code == 2
         and told.count("\n") == 1
         and told.startswith(f"onmodel: {words[0]}: {words[1]} — ")
-    )
-
-
-def test_a_second_judge_of_a_session_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    add_evaluation(project := Project(tmp_path), prompts=2, seeds=1)
-    session = open_session(project, [], 4, 0, "?")
-    monkeypatch.setattr(
-        sys, "argv", ["onmodel", "judge", str(tmp_path), "--pairs", "4", "--question", "?"]
-    )
-    with voting(session.votes), pytest.raises(SystemExit) as ended:
-        main()
-    told = capsys.readouterr().err
-    assert (
-        ended.value.code == 1
-        and told.count("\n") == 1
-        and "is being judged by another process" in told
     )

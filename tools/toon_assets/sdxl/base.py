@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 
 from onmodel.toon.captions import tags
@@ -77,7 +77,6 @@ class Base(nn.Module):
         self.side = text.TextSide(tokenizers)
         torch.manual_seed(SEED + 12)
         self.unet = UNet2DConditionModel(**CONFIG)
-        self.unet.to(memory_format=torch.channels_last)
         nn.init.zeros_(self.unet.conv_out.weight)
 
     def forward(
@@ -151,7 +150,6 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
     pool = latent_files.LatentPool(latent_folder(settings))
     pool.wait()
     model = Base(settings.work / "sdxl-tokenizers")
-    model.unet.set_attn_processor(AttnProcessor())
     adam = ("embedding", "conv_in", "conv_out", "time_emb", "add_emb")
     optimizer = Muon(model.named_parameters(), rate=0.012, adam_rate=2.5e-3, adam_names=adam)
     average = Average(model, 0.9985)
@@ -162,7 +160,6 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
         average.load_state_dict(saved["average"])
         clock, step = Clock(**saved["clock"]), saved["step"]
     alphas = make_scheduler().alphas_cumprod.float()
-    fast = torch.compile(model, dynamic=False)
     rng = np.random.default_rng([SEED, 13, step])
     budget, losses = settings.minutes(minutes) * 60, []
     said = kept = drawn = clock.wall
@@ -178,7 +175,7 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
         inputs = (*model.side.ids(captions), _time_ids(bucket, len(x0)))
         noise = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
         steps = torch.from_numpy(rng.integers(1000, size=len(x0)))
-        loss = noise_loss(fast, alphas, x0, noise, steps, inputs)
+        loss = noise_loss(model, alphas, x0, noise, steps, inputs)
         loss.backward()
         optimizer.step(cosine(clock.cpu / budget))
         optimizer.zero_grad()

@@ -38,7 +38,7 @@ CONFIG = {
 
 def make_vae() -> AutoencoderKL:
     torch.manual_seed(SEED + 10)
-    return AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last)
+    return AutoencoderKL(**CONFIG)
 
 
 def encode(vae: AutoencoderKL, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ def train(settings: Settings, minutes: float = 45.0) -> None:
         sides = (x.shape[2] // FACTOR, x.shape[3] // FACTOR)
         noise = torch.from_numpy(rng.standard_normal((len(x), CHANNELS, *sides), np.float32))
         with torch.autocast("cpu", torch.bfloat16):
-            loss, error = loss_of(vae, x, noise)
+            loss, error = joint_loss(vae, x, noise)
         loss.backward()
         optimizer.step(cosine(clock.cpu / budget))
         optimizer.zero_grad()
