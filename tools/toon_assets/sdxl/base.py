@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 
 from onmodel.toon.captions import tags
@@ -150,6 +150,7 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
     pool = latent_files.LatentPool(latent_folder(settings))
     pool.wait()
     model = Base(settings.work / "sdxl-tokenizers")
+    model.unet.set_attn_processor(AttnProcessor())  # a third faster in bfloat16 on a processor
     adam = ("embedding", "conv_in", "conv_out", "time_emb", "add_emb")
     optimizer = Muon(model.named_parameters(), rate=0.012, adam_rate=2.5e-3, adam_names=adam)
     average = Average(model, 0.9985)
