@@ -102,7 +102,6 @@ def train(settings: Settings, minutes: float = 45.0) -> None:
         optimizer.load_state_dict(saved["optimizer"])
         average.load_state_dict(saved["average"])
         clock, step = Clock(**saved["clock"]), saved["step"]
-    loss_of = torch.compile(joint_loss, dynamic=False)
     rng = np.random.default_rng([SEED, 11, step])
     budget, errors, said = settings.minutes(minutes) * 60, [], clock.wall
     done = False
