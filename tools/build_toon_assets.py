@@ -1,6 +1,6 @@
 """Makes everything in onmodel/toon/assets from nothing: `python tools/build_toon_assets.py`.
 
-Steps run in order, each resumes where it stopped; `--only STEP` runs one. About seven hours on two
+Steps run in order, each resumes where it stopped; `--only STEP` runs one. About nine hours on two
 CPU cores without a GPU; no network, no data but the toon renderer. `--minutes-scale 0.01` is a
 smoke test of the whole chain, with other --out and --work folders.
 """
@@ -30,6 +30,9 @@ from toon_assets import (  # noqa: E402
     vae,
 )
 from toon_assets.common import Settings  # noqa: E402
+from toon_assets.sdxl import base as sdxl_base  # noqa: E402
+from toon_assets.sdxl import measure as sdxl_measure  # noqa: E402
+from toon_assets.sdxl import vae as sdxl_vae  # noqa: E402
 
 STEPS: dict[str, Callable[[Settings], None]] = {
     "tokenizers": text.build_tokenizers,
@@ -43,6 +46,10 @@ STEPS: dict[str, Callable[[Settings], None]] = {
     "export": export.export,
     "measure": measure.measure,
     "readme": readme.write,
+    "sdxl-vae": sdxl_vae.train,
+    "sdxl-base": sdxl_base.train,
+    "sdxl-export": sdxl_base.export,
+    "sdxl-measure": sdxl_measure.measure,
 }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -215,8 +216,8 @@ def name_effect(shipped: Shipped, tagger: observers.Tagger, count: int) -> dict[
     }
 
 
-def draw_examples(shipped: Shipped, settings: Settings) -> None:
-    """grid.png: 15 prompts of unseen toons in three shapes, each with the words it was asked
+def draw_examples(shipped: Shipped, path: Path) -> None:
+    """A grid of 15 prompts of unseen toons in three shapes, each with the words it was asked
     with."""
     toons = sample.unseen_toons(15, 5)
     prompts = [
@@ -237,7 +238,7 @@ def draw_examples(shipped: Shipped, settings: Settings) -> None:
         pen.multiline_text(
             (x + 6, y + cell + 2), textwrap.fill(prompt, 38)[:280], fill=(40, 40, 40), spacing=2
         )
-    sheet.save(settings.out / "grid.png", optimize=True)
+    sheet.save(path, optimize=True)
 
 
 def broken(shipped: Shipped, settings: Settings, count: int = 24) -> dict[str, float]:
@@ -354,7 +355,7 @@ def measure(settings: Settings) -> None:
         **measure_eyes(shipped, settings, images, toons),
     }
     write_json(settings.work / "measured.json", result)
-    draw_examples(shipped, settings)
+    draw_examples(shipped, settings.out / "grid.png")
     log(
         settings,
         "measure",
