@@ -18,9 +18,10 @@ from . import vae as vaes
 TEXT = """# The toon SDXL base
 
 A small, really trained model in SDXL's classes, made by `python tools/build_toon_assets.py` from
-the renderer in `onmodel/toon`, with the pictures, captions and names of the Anima toon base. The stand-in character is in no training picture. Every number was measured on the files in
-this folder, loaded as they are (bfloat16 weights computed in float32), on {count} toons that no
-training step saw.
+the renderer in `onmodel/toon`, with the pictures, captions and names of the Anima toon base. The
+stand-in character is in no training picture. Every number was measured on the files in this folder,
+loaded as they are (bfloat16 weights computed in float32), on {count} toons that no training step
+saw.
 
 ![prompts and what the base draws](grid.png)
 
