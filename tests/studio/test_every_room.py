@@ -146,7 +146,7 @@ def test_hostile_words_are_words_of_their_rooms(page: "playwright.Page") -> None
     room(page, "merge")
     expect(page.locator("main")).to_contain_text(HOSTILE)
     room(page, "release")
-    expect(page.locator(".card")).to_contain_text(SCRIPT)
+    expect(page.locator("article.card")).to_contain_text(SCRIPT)
     room(page, "data")
 
 

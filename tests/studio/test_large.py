@@ -71,6 +71,6 @@ def test_a_folder_of_5000_pictures_is_imported_in_bounded_memory(studio: StudioP
     found = browser.get(f"/c/{id}/data/rows?from=4900&count=200").json()
     assert found["total"] == FOLDER_PICTURES and len(found["rows"]) == 100
     last = found["rows"][-1]
-    assert browser.get(f"/c/{id}/thumb/{last['sha256']}").status == 200
+    assert browser.get(f"/c/{id}/thumb/{last['content']}").status == 200
     changed = browser.post(f"/c/{id}/data/edit", {"q": "", "add": "many"}).json()["changed"]
     assert changed == FOLDER_PICTURES

@@ -109,6 +109,7 @@ def test_pictures_become_a_released_file(
     expect(page.locator("#stages button")).to_have_text("Run")
 
     page.click("nav >> text=Compare")
+    page.wait_for_load_state()
     page.click("button.picture >> nth=0")
     expect(page.locator("#zoom")).to_be_visible()
     assert page.evaluate("document.querySelector('#left').naturalWidth") == 64
@@ -118,7 +119,7 @@ def test_pictures_become_a_released_file(
     expect(page.frame_locator("iframe.report").locator("h1")).to_be_visible()
 
     page.click("nav >> text=Release")
-    expect(page.locator(".card")).to_contain_text("Momo")
+    expect(page.locator("article.card")).to_contain_text("Momo")
     page.click("text=Check")
     expect(page.locator("#checked")).to_contain_text("Verified", timeout=60_000)
 
