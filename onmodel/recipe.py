@@ -80,7 +80,7 @@ class Recipe:
 
     @property
     def base_name(self) -> str:
-        """ "toon", or the family's name."""
+        """That of a base that ships with the package, or the family's name."""
         return name_of_base(self.base)
 
 

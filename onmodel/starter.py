@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from onmodel.command_settings import CommandSettings, option
 from onmodel.errors import InputError
 from onmodel.text import printable
+from onmodel.toon.base import toon_base
 
 if TYPE_CHECKING:
     from onmodel.curate.ingest import SourcePicture
@@ -97,13 +98,13 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     place, found = _pictures(settings.pictures)
     captions = [picture.tags for picture in found if picture.captioned]
     rows = parse_base_rows(base or ["toon"])
-    toon = list(base or ["toon"]) == ["toon"]
+    toon = toon_base(base)
     if settings.turbo and toon:
         raise InputError("--turbo", "true", "name the files of the Turbo model with --base")
     repeats = min(MOST_REPEATS, max(1, round(SHOWN_PER_EPOCH / len(found))))
     tags, count_tag = _design(captions, settings.trigger)
     folder.mkdir(parents=True, exist_ok=True)
-    sheet.write_text(_sheet(settings, tags, count_tag, toon), encoding="utf-8")
+    sheet.write_text(_sheet(settings, tags, count_tag, toon or rows.family), encoding="utf-8")
     heldout = max(0.1, round(HELDOUT / len(found) + 0.005, 2))
     source = {
         "folder": Path(os.path.relpath(place, folder)).as_posix(),
@@ -178,7 +179,7 @@ def write_comparison(
     if settings.more and settings.suite != SUITE:
         remedy = f"only suite {SUITE} has further prompts"
         raise InputError("--more", f"--suite {settings.suite}", remedy)
-    rows, toon = parse_base_rows(base or ["toon"]), list(base or ["toon"]) == ["toon"]
+    rows, toon = parse_base_rows(base or ["toon"]), toon_base(base)
     names = [re.sub(r"[^\w.#-]", "_", name) for name in names_of(files)]
     names = [f"{name}_" if name in ("references", "compared", "more") else name for name in names]
     triggers = dict(row.partition("=")[::2] for row in settings.trigger)
@@ -234,14 +235,14 @@ def write_comparison(
 
 
 def _head(
-    name: str, sheet: str, base: Any, toon: bool, folder: Path, seed: int = 1, date: str = ""
+    name: str, sheet: str, base: Any, toon: str, folder: Path, seed: int = 1, date: str = ""
 ) -> str:
     """The [recipe] table. Files of a base are written with their whole paths."""
     from datetime import date as day
 
     rows = {"name": name, "character": sheet, "seed": seed, "date": date or str(day.today())}
     if toon:
-        return _table("recipe", rows | {"base": "toon"})
+        return _table("recipe", rows | {"base": toon})
     own = base.model_dump(exclude_defaults=True) | {"family": base.family}
     paths = {
         key: os.path.abspath(value.expanduser()) if isinstance(value, Path) else value
@@ -262,8 +263,11 @@ def _design(captions: Sequence[Sequence[str]], trigger: str) -> tuple[list[str],
     return design, count_tags[0] if count_tags else "1girl"
 
 
-def _sheet(settings: StarterSettings, tags: Sequence[str], count_tag: str, toon: bool) -> str:
-    licence = "MIT (toon world)" if toon else "circlestone-labs-non-commercial-license"
+def _sheet(settings: StarterSettings, tags: Sequence[str], count_tag: str, base: str) -> str:
+    from onmodel.families.registry import licence_rows
+
+    row = licence_rows().get(base)  # none where the family's models have several licences
+    licence = row.licence.name if row else ""
     rows = {
         "name": settings.name,
         "trigger": settings.trigger,

@@ -51,7 +51,8 @@ def test_a_family_is_a_folder_of_the_same_files(family: str) -> None:
 
 
 def test_every_base_that_a_recipe_can_name_has_a_licence() -> None:
-    assert set(licence_rows()) >= BASE_NAMES
+    several = {"sdxl"}  # its models have licences of their own, and a release names the model
+    assert set(licence_rows()) >= BASE_NAMES - several
 
 
 def test_nothing_below_cli_prints_or_imports_rich() -> None:

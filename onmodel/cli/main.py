@@ -116,7 +116,7 @@ def main() -> None:
     open_streams()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve a shared machine
     logging.getLogger("diffusers").setLevel(logging.ERROR)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when it is imported
     try:
         code = _run()
         # else a full disk or a closed pipe is met where nothing can be said any more

@@ -25,6 +25,7 @@ from onmodel.events import Events
 from onmodel.families.registry import base_sha256, load_base, parse_base_rows
 from onmodel.paths import check_distinct, check_name
 from onmodel.sample.pictures import Sampling
+from onmodel.toon.base import toon_base
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Generator:
         exclude each other, and for observers that are missing."""
         self.settings.check(list(self.base or []) or None)
         named = self.observers.tagger, self.observers.identity
-        toon = not any(named) if self.settings.endpoint else list(self.base or ["toon"]) == ["toon"]
+        toon = not any(named) if self.settings.endpoint else bool(toon_base(self.base))
         if not toon and not all(named):
             raise InputError(
                 "--tagger",
@@ -102,7 +103,7 @@ class Generator:
         model = lora_at(own.lora) if own.lora else None
         settings = parse_base_rows(self.base or ["toon"])
         sha256 = base_sha256(settings)
-        name = "toon" if toon else settings.hub or settings.family
+        name = toon_base(self.base) or settings.hub or settings.family
         side = own.size or (96 if toon else 1024)
         sampling = Sampling(
             own.steps or (16 if toon else 30),

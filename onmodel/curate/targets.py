@@ -14,6 +14,7 @@ from onmodel.errors import InputError
 from onmodel.evaluate.observers.files import TOON_ASSETS, TOON_OWN
 from onmodel.evaluate.observers.source import SCHEME, wrong
 from onmodel.reading import read_text
+from onmodel.toon.base import TOON_BASES
 
 Targets = dict[str, dict[str, float]]
 
@@ -31,7 +32,7 @@ def expected_vocabulary(
         if named and (error := wrong(name, named)):
             raise error
     tags = ["1girl"]  # any list that lacks the toon words stands for Danbooru's
-    if observers.base_name == "toon":
+    if observers.base_name in TOON_BASES:
         tags = _tags_of(TOON_ASSETS / TOON_OWN["tagger"])
     elif not observers.tagger:
         tags = []

@@ -9,7 +9,6 @@ from onmodel.doctor.findings import GIB, caught
 from onmodel.errors import InputError
 from onmodel.events import Finding
 from onmodel.text import shown
-from onmodel.toon.base import TOON_BASE
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import BaseSettings, Outline, Part
@@ -38,7 +37,7 @@ def base_findings(settings: "BaseSettings") -> "tuple[list[Finding], Outline | N
             good.add(name)
     weights = {p.name for p in registry.components(settings.family) if p.kind != "tokenizer"}
     outline = registry.outline(settings) if weights <= good else None
-    if outline is not None and settings.folder != TOON_BASE:
+    if outline is not None and not registry.is_shipped(settings):
         rows.append(_memory(outline, settings))
     return rows, outline
 

@@ -24,6 +24,7 @@ from onmodel.stages.base import (
     Plan,
     StageSettings,
 )
+from onmodel.toon.base import TOON_BASES
 
 if TYPE_CHECKING:
     from onmodel.families.protocol import Family
@@ -87,7 +88,7 @@ def make_plan(recipe: Recipe) -> list[Step]:
     nothing."""
     plans: dict[str, Plan] = {}
     made: dict[str, Step] = {}
-    per = TOON_RATES if recipe.base_name == "toon" else None
+    per = TOON_RATES if recipe.base_name in TOON_BASES else None
     published: list[str] = []
     for name, table in recipe.stages.items():
         module = stage_module(table["do"])

@@ -29,6 +29,7 @@ from onmodel.release.folder import LINEAGE, Statement
 from onmodel.release.provenance import Provenance
 from onmodel.stages import VERBS, stage_module
 from onmodel.stages.base import StageSettings
+from onmodel.toon.base import TOON_BASES
 
 # Facts that hold the hash of a whole file. A file's header holds its history, so they change with
 # the code and the environment even where the tensors are the same.
@@ -173,10 +174,10 @@ def _recipe(
     base = _single(release.name, own, "base")
     tables: dict[str, dict[str, object]] = {}
     left_out: dict[str, str] = {}
-    bases: list[Any] = ["toon"] if base.get("name") == "toon" else []
+    bases: list[Any] = [base["name"]] if base.get("name") in TOON_BASES else []
     for name, id in stages.items():
         settings, missing, found_base = _settings(name, own[id], maker)
-        bases += [found_base] if found_base not in (None, "toon") else []
+        bases += [found_base] if found_base not in (None, *TOON_BASES) else []
         blocked = (
             [needed for needed in _needs(settings) if needed not in tables] if settings else []
         )

@@ -1,11 +1,11 @@
 """The licences of base models: their types, the licences that several bases share, and the bases
-that belong to no family's own `licences.py`.
+that ship with the package.
 
 `registry.licence_rows` has the rows of all tables `BASES`. A row is a pointer for people, checked
 against the licence's own page. The text of the licence is what counts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class LicensedBase:
     """A base model, or a family of them, under one licence.
 
     `models` are hub ids, or their beginnings where they end in "*"; the first stands on the card.
-    `diffusers_id` is what diffusers loads, `civitai` what Civitai calls it. `use` tells a user
-    where the terms come from; `notice` are the owners' own words to be passed on.
+    `diffusers_id` is what diffusers loads; `civitai` and `a1111` are their words for it. `use`
+    tells a user where the terms come from; `notice` are the owners' own words to be passed on;
+    `refused`: why nothing made from it is released.
     """
 
     licence: Licence
@@ -43,7 +44,9 @@ class LicensedBase:
     link: str | None = None
     diffusers_id: str | None = None
     civitai: str = "Other"
+    a1111: str = "Unknown"
     notice: tuple[str, ...] = ()
+    refused: str = ""
 
 
 MIT = Licence(
@@ -90,34 +93,20 @@ NOOBAI = Licence(
     commercial=False,
 )
 
-# The base that ships with the package, and bases that only `onmodel release check` meets.
+_TOON = LicensedBase(
+    MIT,
+    title="onmodel's toon base",
+    models=("onmodel-toon",),
+    use=(
+        "This LoRA was trained on onmodel's toon base, which is under the MIT License, as is this"
+        " LoRA."
+    ),
+)
+
+# The bases that ship with the package.
 BASES: dict[str, LicensedBase] = {
-    "toon": LicensedBase(
-        MIT,
-        title="onmodel's toon base",
-        models=("onmodel-toon",),
-        use=(
-            "This LoRA was trained on onmodel's toon base, which is under the MIT License, as is"
-            " this LoRA."
-        ),
+    "toon": _TOON,
+    "toon-sdxl": replace(
+        _TOON, title="onmodel's toon SDXL base", models=("onmodel-toon-sdxl",), a1111="SDXL"
     ),
-    "sdxl": LicensedBase(
-        OPENRAIL_PP, "Stable Diffusion XL", ("stabilityai/stable-diffusion-xl-base-1.0",), ""
-    ),
-    "illustrious": LicensedBase(
-        FAIPL, "Illustrious XL 0.1", ("OnomaAIResearch/Illustrious-xl-early-release-v0",), ""
-    ),
-    "noobai": LicensedBase(
-        NOOBAI, "NoobAI XL", ("Laxhar/noobai-XL-1.0", "Laxhar/noobai-XL*", "Laxhar/sdxl_noob"), ""
-    ),
-    "animagine-3": LicensedBase(
-        FAIPL,
-        "Animagine XL 3",
-        ("cagliostrolab/animagine-xl-3.1", "cagliostrolab/animagine-xl-3*"),
-        "",
-    ),
-    "animagine-4": LicensedBase(
-        OPENRAIL_PP, "Animagine XL 4", ("cagliostrolab/animagine-xl-4.0*",), ""
-    ),
-    "kohaku": LicensedBase(FAIPL, "Kohaku XL", ("KBlueLeaf/Kohaku-XL*",), ""),
 }

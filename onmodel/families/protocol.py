@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from onmodel.devices import check_name
 from onmodel.errors import InputError
+from onmodel.families.lora_names import LoraNames
 from onmodel.families.modes import Modes
 from onmodel.validation import StrictTable
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_SHIFT = 1_000.0
 Schedule = Literal["flow", "simple", "sgm_uniform", "normal"]  # of noise levels
-SamplerName = Literal["euler", "er_sde"]
+SamplerName = Literal["euler", "euler_ancestral", "dpmpp_2m", "er_sde"]
 # What an empty prompt becomes where programs differ.
 EmptyText = Literal["diffusers", "comfyui"]
 MOST_SAMPLING_STEPS = 1_000
@@ -103,18 +104,6 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class LoraNames:
-    """What files may write before a layer's name in a `component` (None: the backbone): before its
-    name in the base's own files, before that of diffusers, and before each with "_" for "."."""
-
-    component: str | None
-    own: tuple[str, ...]
-    diffusers: tuple[str, ...]
-    flat: tuple[str, ...]
-    flat_diffusers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Linear:
     """A layer that a LoRA can adapt. `name` is the one in the base's own files, `diffusers` the
     module's path. The weight of a norm is one column: `in_features` is 1.
@@ -144,6 +133,7 @@ class FamilySpec:
     the network predicts; `presets` name the endings of the layers that a LoRA usually adapts.
     `linears` are the backbone's layers, which are trained; `text_linears` those of the parts that
     encode text, which may be trained too; other tools' LoRA files may also change `norms`.
+    `uniform`: a layer has one size in every block.
     """
 
     name: str
@@ -160,6 +150,7 @@ class FamilySpec:
     presets: Mapping[str, tuple[str, ...]]
     text_linears: tuple[Linear, ...] = ()
     norms: tuple[Linear, ...] = ()
+    uniform: bool = True
 
     @property
     def lora_linears(self) -> tuple[Linear, ...]:
@@ -257,7 +248,7 @@ class SamplingSettings(StrictTable):
     )
     sampler: SamplerName = Field(
         default="euler",
-        description="Sampler. er_sde (https://arxiv.org/abs/2309.06169) adds noise in every step.",
+        description="Sampler. euler_ancestral and er_sde add noise in every step.",
     )
     schedule: Schedule = Field(
         default="flow",

@@ -12,7 +12,8 @@ A family is a folder with the same files as every other one:
     latents.py       pictures to latents and back
     objective.py     what the network is trained to predict (`protocol.Objective`)
     sampling.py      noise levels (`protocol.SamplingRules`)
-    lora_layouts.py  names of layers, count_blocks()
+    lora_layouts.py  names of layers, LORA_NAMES, count_blocks(), lora_blocks()
+    loaders.py       RULES: what other programs load of a LoRA
     memory.py        make_outline(), outline_of() (`protocol.Outline`)
     doctor.py        examine(), caption_findings()
     licences.py      BASES
@@ -33,20 +34,30 @@ from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.families.hub import snapshot
 from onmodel.families.licences import BASES, LicensedBase
-from onmodel.families.protocol import BaseFacts, BaseSettings, Component, FamilySpec, Part, Place
+from onmodel.families.loader_rules import LoaderRules
+from onmodel.families.lora_names import LoraNames
+from onmodel.families.protocol import (
+    BaseFacts,
+    BaseSettings,
+    Component,
+    FamilySpec,
+    Part,
+    Place,
+)
 from onmodel.hashing import hash_json, sha256_file, tree_hash
-from onmodel.toon.base import TOON_BASE
+from onmodel.toon.base import TOON_BASES
 
 if TYPE_CHECKING:
     import torch
 
     from onmodel.families.protocol import Family, Outline
 
-FAMILIES = {"anima": "onmodel.families.anima"}
+FAMILIES = {"anima": "onmodel.families.anima", "sdxl": "onmodel.families.sdxl"}
 DEFAULT_FAMILY = "anima"
 # Bases that come with the package.
 SHIPPED: dict[str, dict[str, str | Path]] = {
-    "toon": {"family": "anima", "folder": TOON_BASE, "dtype": "float32", "device": "cpu"}
+    name: {"family": family, "folder": folder, "dtype": "float32", "device": "cpu"}
+    for name, (family, folder) in TOON_BASES.items()
 }
 BASE_NAMES = frozenset({*SHIPPED, *FAMILIES})
 
@@ -104,8 +115,9 @@ def parse_base(base: Base) -> BaseSettings:
 
 
 def parse_base_rows(rows: Sequence[str]) -> BaseSettings:
-    """A base as on the command line: "toon", a folder, a hub id, a transformer's .safetensors
-    (`dit`), or `field=path` rows. Raises InputError for anything else."""
+    """A base as on the command line: "toon" or another shipped one, a folder, a hub id, a
+    transformer's .safetensors (`dit`), or `field=path` rows. Raises InputError for anything
+    else."""
     if all("=" in row for row in rows):
         return parse_base(dict(row.split("=", 1) for row in rows))
     if len(rows) > 1:
@@ -115,7 +127,7 @@ def parse_base_rows(rows: Sequence[str]) -> BaseSettings:
             "name one base, or write each as field=path, e.g. dit=model.safetensors",
         )
     (row,) = rows
-    if row == "toon":
+    if row in tuple(SHIPPED):
         return parse_base(row)
     if row.endswith(".safetensors"):
         raise InputError(
@@ -162,11 +174,16 @@ def outline(base: Base) -> "Outline":
     return found
 
 
+def is_shipped(settings: BaseSettings) -> bool:
+    """Whether a base comes with the package."""
+    return settings.folder in [row["folder"] for row in SHIPPED.values()]
+
+
 def base_facts(base: Base) -> BaseFacts | None:
     """The facts of a base that ships with the package, found without torch: its files were tested
     with it. None for another base, whose `outline` checks its files."""
     settings = parse_base(base)
-    if settings.folder not in [row["folder"] for row in SHIPPED.values()]:
+    if not is_shipped(settings):
         return None
     found: BaseFacts = _file(settings.family, "spec").facts_of_folder(settings.folder)
     return found
@@ -250,6 +267,28 @@ def spec_of_shapes(
 def count_blocks(family: str, keys: Iterable[str]) -> int:
     """The number of blocks in names of tensors or layers, at least 1."""
     found: int = _file(family, "lora_layouts").count_blocks(keys)
+    return found
+
+
+def lora_blocks(family: str, keys: Iterable[str], said: int = 0) -> int:
+    """The number of blocks of the base of a LoRA with these keys, whose header says `said`, or
+    0."""
+    found: int = _file(family, "lora_layouts").lora_blocks(keys, said)
+    return found
+
+
+@cache
+def lora_names() -> tuple[LoraNames, ...]:
+    """What LoRA files write of every family's components."""
+    found: list[LoraNames] = []
+    for family in FAMILIES:
+        found += _file(family, "lora_layouts").LORA_NAMES
+    return tuple(found)
+
+
+def loader_rules(family: str) -> LoaderRules:
+    """What other programs load of a family's LoRA files."""
+    found: LoaderRules = _file(family, "loaders").RULES
     return found
 
 

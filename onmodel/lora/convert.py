@@ -1,9 +1,9 @@
 """Write a LoRA in another key layout, with the same ΔW of every layer and the header's fields and
 history.
 
-`common` loads in ComfyUI and diffusers; `kohya` is for kohya's trainer and A1111; `diffusers` has
-diffusers' own names, which ComfyUI does not read. No base model is needed: names come from the
-family's table, sizes from the file.
+`common` loads in ComfyUI and diffusers; it is kohya's layout for families of which both read that.
+`kohya` is for kohya's trainer and A1111; `diffusers` has diffusers' own names, which ComfyUI does
+not read. No base model is needed: names come from the family's table, sizes from the file.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.factors import Factors
 from onmodel.lora.file import LoraFile
 from onmodel.lora.kinds import LOW_RANK
-from onmodel.lora.layouts import written_keys, written_stem
+from onmodel.lora.layouts import has_alpha, written_keys, written_stem
 from onmodel.lora.specs import spec_of_loras
 from onmodel.weights import Entry, Payload, decode, encode, lora_weights, read_header
 
@@ -129,7 +129,7 @@ def encoded(tensors: Mapping[str, np.ndarray], dtype: str) -> Payload:
 def layout_tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str, np.ndarray]:
     """The tensors of a layout, float32."""
     tensors: dict[str, np.ndarray] = {}
-    alpha = file.trained_alpha if layout == "kohya" else None
+    alpha = file.trained_alpha
     for linear in spec.lora_linears:
         if linear.name not in file.layers:
             continue
@@ -140,7 +140,7 @@ def layout_tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str
             if "diff" in parts:
                 if linear.in_features == 1:
                     tensors[f"{stem}.diff"] = parts["diff"].reshape(-1)
-            elif layout == "kohya":  # alpha/rank is 1, which every tool reads alike
+            elif has_alpha(linear.name, layout):  # alpha/rank is 1, which every tool reads alike
                 rank = next((len(parts[role]) for role in reversed(LOW_RANK) if role in parts), 1)
                 tensors[f"{stem}.alpha"] = np.array(rank, np.float32)
             continue

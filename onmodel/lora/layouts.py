@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
-from onmodel.families.protocol import FamilySpec, Linear, LoraNames
+from onmodel.families.lora_names import LoraNames
+from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.families.registry import lora_names
 
 Layout = Literal["common", "kohya"]
 
@@ -105,19 +107,27 @@ def parse_key(key: str, table: dict[str, Linear]) -> tuple[Linear, str] | None:
 
 
 def written_keys(name: str, layout: Layout) -> tuple[str, str, str | None]:
-    """The keys of down, up and alpha for a layer. The common layout has no alpha: it is folded into
-    up."""
+    """The keys of down, up and alpha for a layer. Where the common layout is not kohya's it has no
+    alpha: it is folded into up."""
     stem = written_stem(name, layout)
-    if layout == "kohya":
+    if has_alpha(name, layout):
         return f"{stem}.lora_down.weight", f"{stem}.lora_up.weight", f"{stem}.alpha"
     return f"{stem}.lora_A.weight", f"{stem}.lora_B.weight", None
 
 
 def written_stem(name: str, layout: Layout) -> str:
-    """How keys of a layer begin. A text encoder's layer is called as in ComfyUI's own models,
-    `text_encoders.….transformer.model.…`; kohya's tools write `lora_te_` and what follows that."""
-    of_encoder = name.startswith("text_encoders.")
-    if layout == "common":
-        return name if of_encoder else f"diffusion_model.{name}"
-    flat = name.rpartition(".transformer.model.")[2] if of_encoder else name
-    return f"lora_{'te' if of_encoder else 'unet'}_{flat.replace('.', '_')}"
+    """How keys of a layer begin."""
+    names = _written(name)
+    if layout == "common" and names.common is not None:
+        return names.common + name
+    return names.kohya + name.removeprefix(names.inside).replace(".", "_")
+
+
+def has_alpha(name: str, layout: Layout) -> bool:
+    """Whether a layer has an alpha tensor in a layout."""
+    return layout == "kohya" or _written(name).common is None
+
+
+def _written(name: str) -> LoraNames:
+    """The names of the component that has a layer of this name."""
+    return next(names for names in lora_names() if name.startswith(names.starts))

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec, Linear
-from onmodel.families.registry import DEFAULT_FAMILY, FAMILIES, count_blocks, spec_of_shapes
+from onmodel.families.registry import (
+    DEFAULT_FAMILY,
+    FAMILIES,
+    count_blocks,
+    lora_blocks,
+    spec_of_shapes,
+)
 from onmodel.lora.file import layer_shapes
 from onmodel.lora.layouts import BLOCKS_KEY, name_table, parse_key
 from onmodel.weights import WeightsFile, lora_weights
@@ -25,15 +31,15 @@ def spec_of_loras(
     Raises InputError for a file that is not a LoRA of a known family, and for a DoRA unless it is
     asked for.
     """
-    blocks, keys = 1, list[str]()
+    blocks, keys = 0, list[str]()
     for path in paths:
         with WeightsFile(lora_weights(path), "lora") as file:
             said = file.metadata.get(BLOCKS_KEY, "")
-            count = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 1
+            count = min(int(said), _MOST_BLOCKS) if re.fullmatch(r"[0-9]{1,9}", said) else 0
             blocks = max(blocks, count)
             keys += file.entries
     family = family_of(keys) or DEFAULT_FAMILY
-    blocks = max(blocks, count_blocks(family, keys))
+    blocks = lora_blocks(family, keys, blocks)
     shapes = layer_shapes(paths, spec_of_shapes(family, blocks), dora, leave_out)
     spec = spec_of_shapes(family, blocks, shapes)
     _check_alike(paths, spec)
@@ -43,7 +49,7 @@ def spec_of_loras(
 def family_of(keys: Collection[str]) -> str | None:
     """The family that has any layer that these keys of a LoRA or checkpoint name."""
     for family in FAMILIES:
-        table = name_table(spec_of_shapes(family, count_blocks(family, keys)))
+        table = name_table(spec_of_shapes(family, lora_blocks(family, keys)))
         if any(key.removesuffix(".weight") in table or parse_key(key, table) for key in keys):
             return family
     return None
@@ -87,15 +93,17 @@ def is_checkpoint(path: Path) -> bool:
     safetensors file."""
     if os.path.isdir(path):
         return False
-    firsts = [spec_of_shapes(family, 1).linears[0] for family in FAMILIES]
+    firsts = [spec_of_shapes(family, count_blocks(family, [])).linears[0] for family in FAMILIES]
     endings = tuple(f"{name}.weight" for row in firsts for name in (row.name, row.diffusers))
     with WeightsFile(path, "lora") as file:
         return any(key.endswith(endings) for key in file.entries)
 
 
 def _check_alike(paths: Sequence[Path], spec: FamilySpec) -> None:
-    """Raise InputError where one layer has another size in another block: no base has such
-    blocks."""
+    """Raise InputError where one layer has another size in another block of a base whose blocks
+    are alike."""
+    if not spec.uniform:
+        return
     first: dict[str, Linear] = {}
     for row in spec.lora_linears:
         other = first.setdefault(row.in_any_block, row)

@@ -9,7 +9,7 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.layouts import Layout, written_keys, written_stem
+from onmodel.lora.layouts import Layout, has_alpha, written_keys, written_stem
 from onmodel.weights import Entry, Payload, encode, finite, stream_weights, written_order
 
 
@@ -17,9 +17,10 @@ from onmodel.weights import Entry, Payload, encode, finite, stream_weights, writ
 class FileFormat:
     """How a LoRA is written.
 
-    `common` loads in ComfyUI and in diffusers: no alpha tensors, alpha/rank folded into up. `dtype`
-    is F32, BF16 or F16. `dora`: the layers that have a magnitude, which stands in the common
-    layout twice, since each of the two programs reads it under another name.
+    `common` loads in ComfyUI and in diffusers: without alpha tensors, alpha/rank folded into up, or
+    it is kohya's where both read that. `dtype` is F32, BF16 or F16. `dora`: the layers that have a
+    magnitude, which stands in a layout without alphas twice, since each of the two programs reads
+    it under another name.
     """
 
     layout: Layout = "common"
@@ -63,6 +64,7 @@ class LoraTensors:
     ) -> Iterator[np.ndarray]:
         """The bits of each tensor, in the order of the file."""
         dtype, now, made = self.format.dtype, "", dict[str, np.ndarray]()
+        layout = self.format.layout
         for key in written_order(entries):
             name, role = owner[key]
             if role == "alpha":
@@ -70,7 +72,7 @@ class LoraTensors:
                 continue
             if name != now:
                 now, one = name, self.factors(name)
-                up = one.up if self.format.layout == "kohya" else one.up * np.float32(one.scale)
+                up = one.up if has_alpha(name, layout) else one.up * np.float32(one.scale)
                 made = {"down": encode(one.down, dtype), "up": encode(up, dtype)}
                 if one.down.shape[1] == 1:
                     difference = np.float32(one.scale) * (one.up @ one.down)
@@ -103,7 +105,7 @@ def lora_entries(
         if name in form.dora:
             stem = up_key.partition(".lora_")[0]
             tensors[f"{stem}.dora_scale"] = ("magnitude", form.dtype, (layer.out, 1))
-            if form.layout == "common":
+            if alpha_key is None:
                 tensors[f"{stem}.lora_magnitude_vector"] = ("magnitude", form.dtype, (layer.out,))
         for key, (role, dtype, shape) in tensors.items():
             entries[key], owner[key] = Entry(dtype, shape), (name, role)

@@ -91,7 +91,8 @@ def load_in_diffusers(file: Path, family: str, base: Path) -> LoadReport:
 
     table = name_table(spec_of_shapes(family, spec.blocks))
     with open_weights(file, "lora") as opened:
-        keys = list(opened.keys())
+        # an alpha becomes the adapter's scale
+        keys = [key for key in list(opened.keys()) if not key.endswith(".alpha")]
     rows = {key: found[0] for key in keys if (found := parse_key(key, table)) is not None}
     parts = {row: row.component or spec.backbone for row in rows.values()}
     possible = len(keys) - sum(parts[row] not in models for row in rows.values())

@@ -34,17 +34,20 @@ LICENCES = tuple(
 
 
 def base_of(base_name: str, declared: str) -> LicensedBase:
-    """The row of a recipe's base. `declared` is the model sheet's `license`.
+    """The row of a recipe's base, or of the model that its files are (`base_model`). `declared` is
+    the model sheet's `license`.
 
-    Raises InputError when the base has no row, or when the sheet promises another licence than the
-    base's.
+    Raises InputError when the base has no row, when nothing is released on it, or when the sheet
+    promises another licence than the base's.
     """
     if base_name not in BASES:
-        remedy = (
-            f"has no known licence, so nothing made from it is released; known: {', '.join(BASES)}"
-        )
-        raise InputError("base", base_name, remedy)
+        known = ", ".join(name for name, row in BASES.items() if not row.refused)
+        remedy = f"has no known licence; set base_model to what the base is: {known}"
+        raise InputError("base_model", base_name, remedy)
     base = BASES[base_name]
+    if base.refused:
+        remedy = f"nothing made from it is released: {base.refused}"
+        raise InputError("base_model", base_name, remedy)
     if not declared.casefold().startswith(base.licence.declared):
         remedy = f"a LoRA on this base is under {base.licence.name!r}; write that"
         raise InputError("character.license", declared or "missing", remedy)

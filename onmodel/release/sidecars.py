@@ -90,12 +90,13 @@ def triggers(
     ]
 
 
-def webui_sidecar(character: Character, sampling: Sampling, note: str) -> dict[str, object]:
-    """`<name>.json` as A1111's and Forge's extra-networks tab reads it. A1111 knows SD1, SD2, SDXL
-    and "Unknown"."""
+def webui_sidecar(
+    character: Character, base: LicensedBase, sampling: Sampling, note: str
+) -> dict[str, object]:
+    """`<name>.json` as A1111's and Forge's extra-networks tab reads it."""
     return {
         "description": character.description,
-        "sd version": "Unknown",
+        "sd version": base.a1111,
         "activation text": trigger_text(character, outfits(character)[0]),
         "negative text": NEGATIVE,
         "preferred weight": sampling.weight,

@@ -13,14 +13,14 @@ import numpy as np
 from onmodel.errors import InputError, VerifyError
 from onmodel.events import Finding
 from onmodel.families.protocol import FamilySpec, Linear
-from onmodel.families.registry import known_specs, spec_of_shapes
+from onmodel.families.registry import known_specs, loader_rules, lora_blocks, spec_of_shapes
 from onmodel.lora import header
 from onmodel.lora.author_paths import author_paths
 from onmodel.lora.file import WHOLE, LoraFile
 from onmodel.lora.layouts import BLOCKS_KEY, REFUSED, name_table, parse_key, split_key
 from onmodel.lora.peft_config import header_config
 from onmodel.lora.specs import family_of, spec_of_loras
-from onmodel.release.loaders import LOADERS, diffusers_stops, loaded_layers
+from onmodel.release.loaders import LOADERS, loaded_layers
 from onmodel.text import shown
 from onmodel.weights import PAYLOAD_KEY, WeightsFile, decode, payload_sha256
 
@@ -111,7 +111,7 @@ def _by_module(keys: Iterable[str]) -> dict[str, dict[str, str]]:
 def _spec_of(keys: Collection[str]) -> FamilySpec | None:
     """The facts of the family whose layers the keys name."""
     family = family_of(keys)
-    return None if family is None else spec_of_shapes(family, 1)
+    return None if family is None else spec_of_shapes(family, lora_blocks(family, keys))
 
 
 def _loading(name: str, keys: list[str], spec: FamilySpec) -> Iterator[Finding]:
@@ -127,10 +127,11 @@ def _loading(name: str, keys: list[str], spec: FamilySpec) -> Iterator[Finding]:
     table = name_table(spec)
     layers = {key: found[0] for key in keys if (found := parse_key(key, table)) is not None}
     names = {row.name for row in layers.values()}
-    in_comfyui = loaded_layers("ComfyUI", layers)
-    stops = diffusers_stops(keys)
-    in_diffusers = set() if stops else loaded_layers("diffusers", layers)
-    encoder = {row.name for row in layers.values() if row.component == "text_encoder"}
+    rules = loader_rules(spec.name)
+    in_comfyui = loaded_layers("ComfyUI", layers, rules)
+    stops = rules.diffusers_stops(keys)
+    in_diffusers = set() if stops else loaded_layers("diffusers", layers, rules)
+    encoder = {row.name for row in layers.values() if row.component in rules.left_out}
     whole = in_comfyui == names or in_diffusers == names - encoder
     if in_comfyui != names:
         severity = warning if whole and not in_comfyui else error
@@ -170,8 +171,9 @@ def who_loads(path: Path) -> dict[str, tuple[int, int]]:
     table = name_table(spec)
     layers = {key: found[0] for key in keys if (found := parse_key(key, table)) is not None}
     total = len({row.name for row in layers.values()})
-    loaded = {loader: len(loaded_layers(loader, layers)) for loader in LOADERS}
-    if diffusers_stops(keys):
+    rules = loader_rules(spec.name)
+    loaded = {loader: len(loaded_layers(loader, layers, rules)) for loader in LOADERS}
+    if rules.diffusers_stops(keys):
         loaded["diffusers"] = 0
     return {loader: (count, total) for loader, count in loaded.items()}
 
@@ -300,7 +302,7 @@ def _header(
         yield warning(
             path.name, "does not say which base it is for", "write modelspec.architecture"
         )
-    elif spec and spec.name not in architecture.casefold():
+    elif spec and not _names(architecture.casefold(), spec):
         yield error(
             path.name,
             f"says it is for {architecture}, its layers are {spec.title}'s",
@@ -325,3 +327,8 @@ def _header(
         header.lineage_of(words, payload)
     except VerifyError as problem:
         yield error(path.name, str(problem), "get the file again")
+
+
+def _names(architecture: str, spec: FamilySpec) -> bool:
+    """Whether modelspec's words name a family."""
+    return spec.name in architecture or architecture.startswith(spec.architecture)

@@ -37,8 +37,18 @@ if TYPE_CHECKING:
 
 TABLE = "hashes.jsonl"
 # Raised when a sampler gives other pixels for the same request.
-_VERSIONS: dict["SamplerName", int] = {"euler": 2, "er_sde": 1}
-_TITLES = {"euler": "Euler", "er_sde": "ER SDE"}  # as other programs call them
+_VERSIONS: dict["SamplerName", int] = {
+    "euler": 2,
+    "euler_ancestral": 1,
+    "dpmpp_2m": 1,
+    "er_sde": 1,
+}
+_TITLES: dict["SamplerName", str] = {
+    "euler": "Euler",
+    "euler_ancestral": "Euler a",
+    "dpmpp_2m": "DPM++ 2M",
+    "er_sde": "ER SDE",
+}  # as other programs call them
 
 
 @dataclass(frozen=True, slots=True)

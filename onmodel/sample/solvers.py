@@ -1,6 +1,8 @@
 """Solvers: from noise to latents along the noise levels of a schedule.
 
-`euler` steps along dx/dσ. `er_sde` is the third-order ER-SDE solver of Cui et al. 2023
+`euler` steps along dx/dσ; `euler_ancestral` steps further and adds noise back, as in k-diffusion
+and, for a flow, as in ComfyUI. `dpmpp_2m` is DPM-Solver++(2M) (https://arxiv.org/abs/2211.01095).
+`er_sde` is the third-order ER-SDE solver of Cui et al. 2023
 (https://arxiv.org/abs/2309.06169), with the noise scale of its ER-SDE 5. docs/reference/sampling.md
 says what it is compared with.
 """
@@ -29,6 +31,40 @@ def euler(
     """One call of the network and no noise per step."""
     for now, after in pairwise(sigmas):
         x_bchw = x_bchw + (after - now) * rules.velocity(x_bchw, predict(x_bchw, now), now)
+    return x_bchw
+
+
+def euler_ancestral(
+    rules: SamplingRules, predict: Predict, x_bchw: Tensor, sigmas: Tensor, draw: Draw
+) -> Tensor:
+    """One call of the network and fresh noise per step: a step to σ'²/σ, and noise up to σ'."""
+    for i, (now, after) in enumerate(pairwise(map(float, sigmas))):
+        x0 = rules.denoised(x_bchw, predict(x_bchw, sigmas[i]), sigmas[i])
+        if after == 0:
+            return x0
+        down = after**2 / now
+        kept = rules.signal(after) / rules.signal(down)
+        x_bchw = kept * (x0 + down / now * (x_bchw - x0))
+        x_bchw = x_bchw + math.sqrt(after**2 - (down * kept) ** 2) * draw(i).to(x_bchw)
+    return x_bchw
+
+
+def dpmpp_2m(
+    rules: SamplingRules, predict: Predict, x_bchw: Tensor, sigmas: Tensor, draw: Draw
+) -> Tensor:
+    """One call of the network and no noise per step; the predicted x0 is a straight line in
+    −log λ through this step's and the last one's. The step to 0 returns the predicted x0."""
+    before: Tensor | None = None
+    last = math.inf  # length of the step before in −log λ; from pure noise it has no end
+    for i, (now, after) in enumerate(pairwise(map(float, sigmas))):
+        x0 = rules.denoised(x_bchw, predict(x_bchw, sigmas[i]), sigmas[i])
+        if after == 0:
+            return x0
+        signal, signal_after = rules.signal(now), rules.signal(after)
+        step = math.log(now * signal_after / (signal * after)) if signal else math.inf
+        aim = x0 if before is None else x0 + step / (2 * last) * (x0 - before)
+        x_bchw = after / now * x_bchw - signal_after * math.expm1(-step) * aim
+        before, last = x0, step
     return x_bchw
 
 
@@ -86,4 +122,9 @@ def _factors(level: float, after: float) -> tuple[float, float]:
     return step + scale * one, step**2 / 2 + scale * two
 
 
-SOLVERS: dict[str, Solver] = {"euler": euler, "er_sde": er_sde}
+SOLVERS: dict[str, Solver] = {
+    "euler": euler,
+    "euler_ancestral": euler_ancestral,
+    "dpmpp_2m": dpmpp_2m,
+    "er_sde": er_sde,
+}

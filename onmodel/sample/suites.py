@@ -27,6 +27,7 @@ from onmodel.errors import InputError
 from onmodel.prompt_syntax import escaped
 from onmodel.randomness import generator
 from onmodel.toon.attributes import VOCABULARY as TOON
+from onmodel.toon.base import TOON_BASES
 
 Vocabulary = Mapping[str, Mapping[str, str]]
 """Attribute → value → its tag; an empty tag says nothing and is never asked for."""
@@ -424,7 +425,7 @@ def default_outfit(character: Character, vocabulary: Vocabulary) -> str | None:
 
 def vocabulary_of(base_name: str) -> Vocabulary:
     """The words that a base was trained on: the toon world's, Danbooru's for every other."""
-    return TOON if base_name == "toon" else DANBOORU
+    return TOON if base_name in TOON_BASES else DANBOORU
 
 
 def noise_seed(suite: str, prompt: str, index: int) -> int:

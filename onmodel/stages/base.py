@@ -258,10 +258,11 @@ class Context:
     """Where a stage works and what it may use. Nothing here may put a clock or a path of the
     machine into bytes.
 
-    `base_name` is "toon" or the family's name. `scratch` belongs to this stage and these settings
-    and survives a kill: what lies there is resumed from. `family()` loads the base model once per
-    process. `commit(kind, lineage)` moves `out` into the object store. `processes` share a
-    training; only the first of them may write. `record` takes the steps of one as they happen.
+    `base_name` is that of a shipped base or the family's name. `scratch` belongs to this stage and
+    these settings and survives a kill: what lies there is resumed from. `family()` loads the base
+    model once per process. `commit(kind, lineage)` moves `out` into the object store. `processes`
+    share a training; only the first of them may write. `record` takes the steps of one as they
+    happen.
     """
 
     name: str

@@ -62,6 +62,7 @@ from onmodel.paths import check_distinct, check_name, inside
 from onmodel.reading import path_cure
 from onmodel.records import Artifact, Item
 from onmodel.stages.base import Context, Inputs, Kind, NamedStage, Plan, Reads, StageSettings
+from onmodel.toon.base import TOON_BASES
 from onmodel.toon.datasets import STANDIN_SETS
 
 MAKES: Kind = "dataset"
@@ -180,7 +181,7 @@ class Settings(StageSettings):
         return self
 
     def check(self, base_name: str, character: Character) -> None:
-        if self.strict and self.tagger is None and base_name != "toon":
+        if self.strict and self.tagger is None and base_name not in TOON_BASES:
             remedy = 'needs a tagger, e.g. tagger = "hf://SmilingWolf/wd-vit-tagger-v3"'
             raise InputError("strict", ", ".join(self.strict), remedy)
         if self.tagger is not None and (error := wrong("tagger", str(self.tagger))):

@@ -94,6 +94,13 @@ class Settings(StageSettings):
     license_file: Path | None = Field(
         default=None, description="Text of the base's licence. The toon base's is in the package."
     )
+    base_model: str = Field(
+        default="",
+        description=(
+            "Which model the base's files are, e.g. illustrious: its licence follows from it."
+            " Needed where the family has several."
+        ),
+    )
     thumbnail: bool = Field(
         default=False, description="Put the first sample into the file's header."
     )
@@ -112,7 +119,7 @@ class Settings(StageSettings):
     def check(self, base_name: str, character: Character) -> None:
         """Raises InputError for a licence that does not fit the base. A text that is named and not
         there yet is in the plan's `missing`."""
-        base = base_of(base_name, character.license)
+        base = base_of(self.base_model or base_name, character.license)
         if self.license_file is None or self.license_file.exists():
             licence_text(base, self.license_file)
 
@@ -147,7 +154,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     number on the card is not a measured one.
     """
     character, name = context.character, settings.file_name
-    base = base_of(context.base_name, character.license)
+    base = base_of(settings.base_model or context.base_name, character.license)
     licence = licence_text(base, settings.license_file)
     said = f"{settings.title}, {name}, rating {character.rating}"
     check_text(said, f"stages.{context.name}.title")
@@ -233,7 +240,9 @@ def _write_texts(folder: Path, card: Card, weights: Path, licence: str) -> None:
     facts = card_facts(card.evaluation, card.lineage, card.triggers)
     lint_card(text, card.evaluation, card.result, facts)
     write_json(folder / "triggers.json", card.triggers)
-    sidecar = webui_sidecar(card.character, card.sampling, f"{card.title}; see README.md")
+    sidecar = webui_sidecar(
+        card.character, card.base, card.sampling, f"{card.title}; see README.md"
+    )
     write_json(folder / f"{card.file_name}.json", sidecar)
     info = civitai_info(card.character, card.base, card.title, weights, card.samples, card.sampling)
     write_json(folder / f"{card.file_name}.civitai.info", info)

@@ -21,8 +21,8 @@ from onmodel.studio.datasets import opened_dataset
 from onmodel.studio.forms import whole_number
 from onmodel.studio.render import character_of, fragment, text, workspace_of
 from onmodel.studio.roots import folder_of
+from onmodel.toon.base import TOON_BASES
 
-TOON = "toon"  # base whose observers know its own world alone
 EVERY = 0.5  # seconds between two looks at a job
 
 
@@ -55,7 +55,7 @@ def observer_named(request: Request, kind: str, id: str, hub: str) -> str:
     if id:
         return str(folder_of(workspace_of(request).roots, id, kind))
     character = character_of(request)
-    toon = character.recipe is None or load_recipe(character.recipe).base_name == TOON
+    toon = character.recipe is None or load_recipe(character.recipe).base_name in TOON_BASES
     if not hub and not toon:
         remedy = f"choose a folder below a --root, or write {SCHEME}owner/name"
         raise InputError(kind, "none", remedy)

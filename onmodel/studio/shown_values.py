@@ -9,8 +9,8 @@ from onmodel.curate.vocabulary import Vocabulary, vocabulary_for
 from onmodel.curate.workshop import Workshop
 from onmodel.recipe import load_recipe
 from onmodel.studio.workspace import CharacterFolder
+from onmodel.toon.base import TOON_BASES
 
-TOON = "toon"
 OTHERS = ("1girl",)  # any list of tags that lacks the toon words stands for Danbooru's
 
 
@@ -29,7 +29,7 @@ class ShownValues:
 def shown_values(character: CharacterFolder, workshop: Workshop) -> ShownValues:
     """Read every caption. Raises InputError for a wrong sheet or recipe."""
     sheet = load_character(character.sheet)
-    toon = character.recipe is None or load_recipe(character.recipe).base_name == TOON
+    toon = character.recipe is None or load_recipe(character.recipe).base_name in TOON_BASES
     vocabulary = vocabulary_for(() if toon else OTHERS, sheet.tags, workshop.aliases)
     design = vocabulary.said(sheet.tags)
     counted = {

@@ -126,12 +126,12 @@ def test_missing_files_are_named(
 
 
 def test_wrong_settings_are_named() -> None:
-    with pytest.raises(InputError, match='base: sdxl — write "toon"'):
-        parse_base("sdxl")
+    with pytest.raises(InputError, match='base: flux — write "toon"'):
+        parse_base("flux")
     with pytest.raises(InputError, match=r"base\.foldr: x .*known: family, folder"):
         parse_base({"foldr": "x"})
     with pytest.raises(InputError, match=r"base\.family"):
-        parse_base({"family": "sdxl"})
+        parse_base({"family": "flux"})
 
 
 def test_float16_is_refused(tiny_anima: Path) -> None:

@@ -316,7 +316,7 @@ def test_triggers_and_sidecar() -> None:
         len({sample.file.split("/")[1].split("-")[0] for sample in shown[2:]}) == 4
     )  # one of each kind in turn
     assert len(samples(character(), evaluation().plan, 1)) == 2  # every outfit is shown
-    side = webui_sidecar(character(), SAMPLING, "see README.md")
+    side = webui_sidecar(character(), BASES["toon"], SAMPLING, "see README.md")
     assert side["activation text"] == sets[0]["text"] and side["preferred weight"] == 1.0
 
 
@@ -325,7 +325,9 @@ def test_triggers_are_escaped_for_prompts() -> None:
     shown = samples(sheet, evaluation().plan, 2)
     sets = triggers(sheet, SAMPLING, shown)
     assert sets[0]["text"].startswith(r"1girl, wolf \(toon\), ")
-    assert webui_sidecar(sheet, SAMPLING, "")["activation text"] == sets[0]["text"]
+    assert (
+        webui_sidecar(sheet, BASES["toon-sdxl"], SAMPLING, "")["activation text"] == sets[0]["text"]
+    )
     assert "1girl, wolf (toon), " in plain(shown[0].prompt)
 
 

@@ -12,10 +12,11 @@ import torch
 from diffusers import AnimaAutoBlocks
 from safetensors.torch import load_file, save_file
 
+from onmodel.families.anima.loaders import RULES
 from onmodel.families.anima.spec import spec_of_shapes
 from onmodel.hashing import sha256_file
 from onmodel.lora.layouts import name_table, parse_key
-from onmodel.release.loaders import diffusers_stops, loaded_layers
+from onmodel.release.loaders import loaded_layers
 from onmodel.weights import write_weights
 from tests.support.lora_layouts import LAYOUTS, SPEC, as_keys, random_lora, small
 
@@ -89,13 +90,13 @@ def test_what_we_say_of_diffusers_is_what_it_does(tmp_path: Path, stem: str, end
     try:
         done = load(tmp_path / "x.safetensors")
     except (ValueError, IndexError) as error:
-        said = diffusers_stops(tensors)
+        said = RULES.diffusers_stops(tensors)
         assert said and said[0].error.split()[-1] == type(error).__name__
     else:
         # an adapter under another name gets a layer whose weights are never filled
         filled = [layer for layer in done.values() if not layer.lora_B["x"].weight.is_meta]
-        assert not diffusers_stops(tensors)
-        assert len(loaded_layers("diffusers", layers)) == len(filled)
+        assert not RULES.diffusers_stops(tensors)
+        assert len(loaded_layers("diffusers", layers, RULES)) == len(filled)
 
 
 def test_diffusers_scales_by_its_own_metadata(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from onmodel.families.anima import sampling
+from onmodel.families.sdxl.noise import NoiseSchedule
+from onmodel.families.sdxl.sampling import NoiseSampling
 from onmodel.sample.sampler import Job, noise, sample
-from onmodel.sample.solvers import er_sde, euler
+from onmodel.sample.solvers import dpmpp_2m, er_sde, euler, euler_ancestral
 
 SHAPE = (2, 3, 4, 4)
 
@@ -85,7 +87,57 @@ def test_er_sde_from_pure_noise_is_the_limit_of_what_comfyui_computes(steps: int
     np.testing.assert_allclose(got.numpy(), comfyui, atol=5e-4 * np.abs(comfyui).max())
 
 
-@pytest.mark.parametrize("solver", [euler, er_sde])
+def ancestral_reference(x: np.ndarray, sigmas: list[float], flow: bool) -> np.ndarray:
+    """k-diffusion's `sample_euler_ancestral`, and ComfyUI's form of it for flows, at eta 1."""
+    for i, (s, t) in enumerate(pairwise(sigmas)):
+        x0 = x - s * velocity(x, s)
+        noise = drawn(i).double().numpy()
+        if t == 0:
+            return x0
+        if flow:
+            down = t * (1 + (t / s - 1))
+            again = math.sqrt(t**2 - down**2 * (1 - t) ** 2 / (1 - down) ** 2)
+            x = (1 - t) / (1 - down) * (down / s * x + (1 - down / s) * x0) + noise * again
+        else:
+            up = min(t, math.sqrt(t**2 * (s**2 - t**2) / s**2))
+            x = x + (x - x0) / s * (math.sqrt(t**2 - up**2) - s) + noise * up
+    return x
+
+
+def dpmpp_2m_reference(x: np.ndarray, sigmas: list[float], flow: bool) -> np.ndarray:
+    """k-diffusion's `sample_dpmpp_2m`, on x divided by the signal."""
+    signals = [1 - s if flow else 1.0 for s in sigmas]
+    old = None
+    for i, (s, t) in enumerate(pairwise(sigmas)):
+        x0 = x - s * velocity(x, s)
+        if t == 0:
+            return x0
+        level, after = s / signals[i], t / signals[i + 1]
+        h = math.log(level) - math.log(after)
+        d = x0
+        if old is not None:
+            r = (math.log(sigmas[i - 1] / signals[i - 1]) - math.log(level)) / h
+            d = (1 + 1 / (2 * r)) * x0 - 1 / (2 * r) * old
+        x = signals[i + 1] * (after / level * x / signals[i] - math.expm1(-h) * d)
+        old = x0
+    return x
+
+
+@pytest.mark.parametrize("flow", [True, False])
+@pytest.mark.parametrize(
+    ("solver", "formula"),
+    [(euler_ancestral, ancestral_reference), (dpmpp_2m, dpmpp_2m_reference)],
+)
+def test_a_solver_is_k_diffusions(solver: Any, formula: Any, flow: bool) -> None:
+    rules = sampling if flow else NoiseSampling(NoiseSchedule())
+    sigmas = sampling.schedule(7, 3.0, "simple") * 0.97 * (1 if flow else 14)
+    x = drawn(99)
+    got = solver(rules, velocity, x, sigmas, drawn)
+    expected = formula(x.double().numpy(), [float(sigma) for sigma in sigmas], flow)
+    np.testing.assert_allclose(got.numpy(), expected, rtol=2e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", [euler, euler_ancestral, dpmpp_2m, er_sde])
 def test_a_known_picture_is_found(solver: Any) -> None:
     """A network that always predicts one picture gives that picture."""
     picture = drawn(5)

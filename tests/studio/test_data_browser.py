@@ -144,6 +144,7 @@ def test_a_slider_shows_exposures_at_once(opened: OpenPage) -> None:
     recipe = opened.room.folder / "recipe.toml"
     before = recipe.read_text()
     page.click("#planner > summary")
+    page.wait_for_load_state("networkidle")  # the planner is asked for when it is opened
     slider = page.locator("#repeats:not(.htmx-settling) .sliders input")
     slider.focus()
     page.keyboard.press("Home")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from onmodel.evaluate.observers.files import FILES, TOON_OWN
+from onmodel.toon.base import TOON_BASES
 
 if TYPE_CHECKING:
     from onmodel.evaluate.observers.classifier import Classifier
@@ -61,7 +62,7 @@ def load_observers(
             sources[name] = [
                 find(name, place) for place in ([places] if isinstance(places, str) else places)
             ]
-        elif base_name == "toon" and name in TOON_OWN:
+        elif base_name in TOON_BASES and name in TOON_OWN:
             sources[name] = [own(name)]
     loaded = {name: _load(name, found, threads) for name, found in sources.items()}
     return Observers(**loaded, sources=sources)

@@ -1,16 +1,20 @@
 """Find the parts of an Anima in the folders of ComfyUI, Forge and SwarmUI, by the keys of the files
 and not by their names. Only headers are read."""
 
-import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from onmodel.errors import InputError
+from onmodel.families.comfyui_folders import (
+    GGUF,
+    WEIGHTS,
+    Header,
+    header_of,
+    roots_of,
+    weight_files,
+)
 from onmodel.families.protocol import BaseSettings
-from onmodel.reading import read_yaml
-from onmodel.weights import Stored, read_header
 
-FIELD = "base.comfyui"
 # Folder names in lower case, below models/ (SwarmUI: Models/).
 _FOLDERS = {
     "dit": ("diffusion_models", "unet", "checkpoints", "stable-diffusion"),
@@ -25,9 +29,6 @@ _PUBLISHED = {
     "vae": "qwen_image_vae.safetensors",
 }
 _TITLES = {"dit": "Anima transformer", "text_encoder": "Qwen3 0.6B", "vae": "Qwen-Image VAE"}
-# SwarmUI brings a ComfyUI along.
-_ROOTS = (".", "dlbackend/comfy/ComfyUI", "dlbackend/ComfyUI", "ComfyUI")
-_WEIGHTS, _GGUF = (".safetensors", ".sft"), ".gguf"
 _TOKENIZERS = {
     "tokenizer": "comfy/text_encoders/qwen25_tokenizer",
     "t5_tokenizer": "comfy/text_encoders/t5_tokenizer",
@@ -35,26 +36,19 @@ _TOKENIZERS = {
 _CONDITIONER = "llm_adapter.blocks.0.cross_attn.k_proj.weight"
 _SOURCE_WIDTH = 1024  # of Qwen3 0.6B
 
-Header = dict[str, Stored]
-
 
 def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
     """Field or tokenizer → its file or folder, or why there is none, for what `settings` leave
     open. Raises InputError for a folder that is not there."""
     assert settings.comfyui is not None
-    given = settings.comfyui.expanduser()
-    if not given.is_dir():
-        raise InputError(FIELD, given, "no such folder; name the one that ComfyUI is installed in")
-    whole = any((given / inner).is_dir() for inner in _ROOTS[1:])
-    if given.name.lower() == "models" and not whole:  # the folder within
-        given = given.parent
-    roots = [given / inner for inner in _ROOTS if (given / inner).is_dir()]
+    roots = roots_of(settings.comfyui)
+    given = roots[0]
     found: dict[str, Path | InputError] = {}
     width = _SOURCE_WIDTH
     for field in _FOLDERS:
         named: Path | None = getattr(settings, field)
         if named is None:
-            found[field] = _part(field, given, _files(roots, field), width)
+            found[field] = _part(field, given, weight_files(roots, _FOLDERS[field]), width)
         chosen = named or found[field]
         if field == "dit" and isinstance(chosen, Path):
             width = _source_width(chosen)
@@ -73,9 +67,9 @@ def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
 def _part(field: str, root: Path, all_files: Collection[Path], width: int) -> Path | InputError:
     """The file of a part, or that there is none, or several."""
     fits = _FITS[field]
-    files = [path for path in all_files if path.suffix.lower() in _WEIGHTS]
-    quantised = [path for path in all_files if path.suffix.lower() == _GGUF]
-    fitting = [path for path in files if fits(_header(path), width)]
+    files = [path for path in all_files if path.suffix.lower() in WEIGHTS]
+    quantised = [path for path in all_files if path.suffix.lower() == GGUF]
+    fitting = [path for path in files if fits(header_of(path), width)]
     if len(fitting) > 1:
         named = [path for path in fitting if path.name == _PUBLISHED[field]]
         fitting = fitting if field == "dit" else named or fitting
@@ -95,65 +89,9 @@ def _part(field: str, root: Path, all_files: Collection[Path], width: int) -> Pa
     return fitting[0]
 
 
-def _files(roots: Collection[Path], field: str) -> list[Path]:
-    """The safetensors and GGUF files in the folders of a field, each once, sorted."""
-    files: dict[Path, Path] = {}
-    for folder in [*_model_folders(roots, field), *_extra_folders(roots, field)]:
-        for path in _below(folder):
-            if path.suffix.lower() in (*_WEIGHTS, _GGUF):
-                files.setdefault(path.resolve(), path)
-    return list(files.values())
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """The files below a folder. Links to folders are followed, as in ComfyUI, each folder once."""
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        yield from (Path(place) / name for name in sorted(names))
-
-
-def _model_folders(roots: Collection[Path], field: str) -> Iterator[Path]:
-    for root in roots:
-        for models in (root / "models", root / "Models"):
-            for folder in sorted(models.iterdir()) if models.is_dir() else ():
-                if folder.name.lower() in _FOLDERS[field] and folder.is_dir():
-                    yield folder
-
-
-def _extra_folders(roots: Collection[Path], field: str) -> Iterator[Path]:
-    """The folders of ComfyUI's extra_model_paths.yaml: sections with a base_path and, for each
-    kind of model, one folder in a line."""
-    for root in roots:
-        path = root / "extra_model_paths.yaml"
-        if not path.is_file():
-            continue
-        table = read_yaml(path, FIELD)
-        for section in table.values() if isinstance(table, dict) else ():
-            if not isinstance(section, dict):
-                continue
-            base = root / Path(os.path.expandvars(str(section.get("base_path", ".")))).expanduser()
-            for kind in _FOLDERS[field]:
-                for line in str(section.get(kind) or "").splitlines():
-                    if line.strip() and (base / line.strip()).is_dir():
-                        yield base / line.strip()
-
-
-def _header(path: Path) -> Header:
-    """The tensors of a file; none of a damaged one, which no part is taken from."""
-    try:
-        return read_header(path, FIELD)[0]
-    except InputError:
-        return {}
-
-
 def _source_width(dit: Path) -> int:
     """The width of the text encoder that a transformer's text conditioner reads."""
-    for name, stored in _header(dit).items():
+    for name, stored in header_of(dit).items():
         if name.endswith(_CONDITIONER):
             return stored.shape[1]
     return _SOURCE_WIDTH

@@ -7,7 +7,7 @@ for certain.
 import re
 from collections.abc import Iterable
 
-from onmodel.families.protocol import LoraNames
+from onmodel.families.lora_names import LoraNames
 
 CONDITIONER = "llm_adapter."  # before a layer of the text conditioner, in the base's own file
 # ComfyUI's name of the text encoder, before a layer of Qwen3.
@@ -35,6 +35,9 @@ _OWN = (
 LORA_NAMES = (
     LoraNames(
         component=None,
+        starts=("blocks.", "x_embedder.", "t_embedder.", "t_embedding_norm", "final_layer."),
+        common="diffusion_model.",
+        kohya="lora_unet_",
         own=_OWN,
         diffusers=(
             "transformer.",
@@ -51,6 +54,9 @@ LORA_NAMES = (
     ),
     LoraNames(
         component="text_conditioner",
+        starts=(CONDITIONER,),
+        common="diffusion_model.",
+        kohya="lora_unet_",
         own=(*_OWN, "text_encoders.qwen3_06b."),  # the last is Forge's
         diffusers=("text_conditioner.", "base_model.model.text_conditioner."),
         flat=(*_FLAT, "lora_te_"),
@@ -58,6 +64,10 @@ LORA_NAMES = (
     ),
     LoraNames(
         component="text_encoder",
+        starts=(ENCODER,),
+        common="",
+        kohya="lora_te_",
+        inside=ENCODER,
         own=("", "base_model.model."),
         diffusers=(
             "text_encoder.",
@@ -151,6 +161,11 @@ def count_blocks(keys: Iterable[str]) -> int:
     """The number of blocks in names of tensors or layers, at least 1."""
     numbers = [int(match[1]) for key in keys if (match := _BLOCK.match(key))]
     return min(1 + max(numbers, default=0), _MOST_BLOCKS)
+
+
+def lora_blocks(keys: Iterable[str], said: int) -> int:
+    """The number of blocks of the base of a LoRA with these keys, whose header says `said` or 0."""
+    return max(said, count_blocks(keys))
 
 
 def transformer_name(name: str) -> str:

@@ -14,7 +14,7 @@ from onmodel.families.sdxl.family import Sdxl
 from onmodel.families.sdxl.noise import NoiseSchedule
 from onmodel.families.sdxl.parts import CLASSES, SdxlParts, empty, folder_source, load_tokenizer
 from onmodel.families.sdxl.single_file import export_single_files, schedule_in, single_source
-from onmodel.families.sdxl.spec import SCHEDULER_FILE, Settings, make_spec, schedule_of
+from onmodel.families.sdxl.spec import PUBLISHED, SCHEDULER_FILE, Settings, make_spec, schedule_of
 from onmodel.families.sdxl.text import ENCODERS
 
 __all__ = ["empty_pipeline", "export_single_files", "load", "source", "tokenizer"]
@@ -65,7 +65,7 @@ def source(component: str, place: Place) -> PartSource:
 
 def tokenizer(component: str, place: Place) -> Any:
     """The tokenizer at a place. Raises InputError when there is none."""
-    return load_tokenizer(place.path, place.field)
+    return load_tokenizer(component, place.path, place.field)
 
 
 def empty_pipeline(folder: Path) -> tuple[Any, dict[str, Any], FamilySpec]:
@@ -74,7 +74,8 @@ def empty_pipeline(folder: Path) -> tuple[Any, dict[str, Any], FamilySpec]:
     names = ("unet", *ENCODERS)
     models = {name: empty(name, read_config(folder / name, "folder")) for name in names}
     text = {name: models[name] for name in ENCODERS}
-    spec = make_spec(models["unet"], read_config(folder / "vae", "folder"), NoiseSchedule(), text)
+    # No layer of the VAE is adapted.
+    spec = make_spec(models["unet"], PUBLISHED["vae"], NoiseSchedule(), text)
     # Memory that is never touched is never taken.
     models = {name: model.to_empty(device="cpu") for name, model in models.items()}
     nothing: Any = None

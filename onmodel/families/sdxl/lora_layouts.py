@@ -10,7 +10,7 @@ U-Net has three levels of so many residual `layers` each, and the two inner ones
 import re
 from collections.abc import Iterable, Iterator
 
-from onmodel.families.protocol import LoraNames
+from onmodel.families.lora_names import LoraNames
 
 LEVELS = 3
 _MOST_LAYERS = 4  # of a level
@@ -27,6 +27,9 @@ _FLAT = ("lora_unet_", "lycoris_", "lycoris_unet_")
 LORA_NAMES = (
     LoraNames(
         component=None,
+        starts=("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb."),
+        common=None,  # all programs read kohya's keys, and no other ones
+        kohya="lora_unet_",
         own=("diffusion_model.", "model.diffusion_model.", "base_model.model.", ""),
         diffusers=("unet.", "base_model.model.unet.", "base_model.model.", ""),
         flat=_FLAT,
@@ -34,6 +37,10 @@ LORA_NAMES = (
     ),
     LoraNames(
         component="text_encoder",
+        starts=(TEXT_PREFIX["text_encoder"],),
+        common=None,
+        kohya="lora_te1_text_model_",
+        inside=TEXT_PREFIX["text_encoder"],
         own=("", "text_encoders."),
         diffusers=(
             "text_encoder.",
@@ -45,6 +52,10 @@ LORA_NAMES = (
     ),
     LoraNames(
         component="text_encoder_2",
+        starts=(TEXT_PREFIX["text_encoder_2"],),
+        common=None,
+        kohya="lora_te2_text_model_",
+        inside=TEXT_PREFIX["text_encoder_2"],
         own=("", "text_encoders."),
         diffusers=("text_encoder_2.", "base_model.model.text_encoder_2."),
         flat=("lora_",),
@@ -97,6 +108,13 @@ def count_blocks(keys: Iterable[str]) -> int:
             # the output has one residual layer more at each level
             layers = max(layers, int(match[4]) + (match[1] == "down"))
     return blocks_of_layers(min(layers, _MOST_LAYERS))
+
+
+def lora_blocks(keys: Iterable[str], said: int) -> int:
+    """The number of blocks of the base of a LoRA with these keys, whose header says `said` or 0:
+    SDXL's where it says none, since diffusers' names depend on it."""
+    known = [blocks_of_layers(layers) for layers in range(1, _MOST_LAYERS + 1)]
+    return max(said if said in known else blocks_of_layers(2), count_blocks(keys))
 
 
 def unet_name(name: str, layers: int) -> str:

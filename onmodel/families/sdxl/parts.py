@@ -63,13 +63,16 @@ def part_source(
     return PartSource("SDXL", role, partial(make, role), config, tensors, rename)
 
 
-def load_tokenizer(folder: Path, field: str) -> Any:
-    """A CLIP tokenizer. Raises InputError when there is none."""
+def load_tokenizer(component: str, folder: Path, field: str) -> Any:
+    """A CLIP tokenizer; the second one pads with "!". Raises InputError when there is none."""
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise InputError(
             field, folder, "no tokenizer here; copy it from a diffusers repository of SDXL"
         )
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    made = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    if component == "tokenizer_2":  # ComfyUI keeps one folder for both
+        made.pad_token = "!"
+    return made
 
 
 def folder_source(role: str, folder: Path, field: str) -> PartSource:

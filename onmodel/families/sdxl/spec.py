@@ -346,4 +346,5 @@ def _spec(
         linears=tuple(linears),
         presets=PRESETS,
         text_linears=tuple(text_linears),
+        uniform=False,
     )
