@@ -152,7 +152,8 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
     model = Base(settings.work / "sdxl-tokenizers")
     model.unet.set_attn_processor(AttnProcessor())  # a third faster in bfloat16 on a processor
     adam = ("embedding", "conv_in", "conv_out", "time_emb", "add_emb")
-    optimizer = Muon(model.named_parameters(), rate=0.012, adam_rate=2.5e-3, adam_names=adam)
+    trained = [row for row in model.named_parameters() if row[1].requires_grad]
+    optimizer = Muon(trained, rate=0.012, adam_rate=2.5e-3, adam_names=adam)
     average = Average(model, 0.9985)
     clock, step = Clock(), 0
     if saved:

@@ -112,6 +112,11 @@ class TextSide(nn.Module):
             elif name.endswith("position_embedding.weight"):
                 nn.init.normal_(parameter, std=0.1)
 
+        # The U-Net is told the states before the first model's last layer: that is never trained.
+        unused = [self.text_encoder.encoder.layers[-1], self.text_encoder.final_layer_norm]
+        for layer in unused:
+            layer.requires_grad_(False)
+
     def ids(self, captions: list[str]) -> list[Tensor]:
         """Token ids [B,77] of each tokenizer; what is longer is cut off."""
         return [
