@@ -85,7 +85,12 @@ class PlannedPrompt(Prompt):
 
 SamplerVersion = Annotated[
     str,
-    Field(pattern=r"^(euler|er_sde)-(flow|simple|sgm_uniform|normal)-\d+(-comfyui_empty_text)?$"),
+    Field(
+        pattern=(
+            r"^(euler|euler_ancestral|dpmpp_2m|er_sde)-(flow|simple|sgm_uniform|normal)-\d+"
+            r"(-comfyui_empty_text)?$"
+        )
+    ),
 ]
 
 

@@ -211,10 +211,11 @@ class FamilySpec:
 class Timesteps(StrictTable):
     """How noise levels are drawn (https://arxiv.org/abs/2403.03206, 3.1)."""
 
-    kind: Literal["logit_normal", "uniform"] = Field(
-        default="logit_normal",
+    kind: Literal["auto", "logit_normal", "uniform"] = Field(
+        default="auto",
         description=(
             "Distribution of times t in 0–1 (1 is noise). logit_normal: sigmoid(mean + std·normal)."
+            " auto: that for flow models, uniform for others."
         ),
     )
     mean: float = Field(default=0.0, ge=-100, le=100, description="Mean of logit_normal.")
@@ -244,7 +245,7 @@ class SamplingSettings(StrictTable):
         default=3.0,
         gt=0,
         le=MOST_SHIFT,
-        description="Shift of the sampling schedule towards noise.",
+        description="Shift of the schedule towards noise; bases that predict noise have none.",
     )
     sampler: SamplerName = Field(
         default="euler",

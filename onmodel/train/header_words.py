@@ -42,6 +42,7 @@ def kohya_words(
         "ss_total_batch_size": str(options.batch),
         "ss_gradient_accumulation_steps": str(options.gradient_accumulation),
         **_network_words(options),
+        **({"ss_noise_offset": repr(options.noise_offset)} if options.noise_offset else {}),
         "ss_tag_frequency": _json(_tag_frequency(subsets, trained)),
         "ss_datasets": _json(_datasets(subsets, trained)),
         "ss_bucket_info": _json({"buckets": _buckets(trained)}),

@@ -26,6 +26,7 @@ from onmodel.train.objective import (
     HELD_OUT_TIMES,
     denoising_loss,
     draw_noise,
+    draw_offset,
     draw_time,
 )
 from onmodel.train.optimizers import frees_gradient
@@ -232,7 +233,11 @@ def _prepare_batch(
     noise = torch.stack(
         [draw_noise(latents.shape[1:], seed, "noise", step, slot) for slot in slots]
     )
-    t = torch.tensor([draw_time(options.timesteps, seed, step, slot) for slot in slots])
+    if offset := options.noise_offset:
+        channels = latents.shape[1]
+        noise += torch.stack([draw_offset(offset, channels, seed, step, slot) for slot in slots])
+    flow = family.spec.prediction == "flow"
+    t = torch.tensor([draw_time(options.timesteps, flow, seed, step, slot) for slot in slots])
     texts = [training.texts[examples[one.example].captions[one.exposure]] for one in batch]
     weights = batch_weights(examples, batch)
     counted = family.objective.loss_weight(options.loss_weighting, t)

@@ -13,14 +13,20 @@ from onmodel.randomness import generator, normal
 HELD_OUT_TIMES = tuple((i + 0.5) / 8 for i in range(8))
 
 
-def draw_time(rules: Timesteps, seed: int, step: int, slot: int) -> float:
-    """The time of one picture of one step."""
+def draw_time(rules: Timesteps, flow: bool, seed: int, step: int, slot: int) -> float:
+    """The time of one picture of one step; `flow`: of a model that predicts a flow."""
     rng = generator(seed, "timestep", step, slot)
-    if rules.kind == "uniform":
+    plain = rules.mean == 0 and rules.std == 1
+    if rules.kind == "uniform" or (rules.kind == "auto" and plain and not flow):
         t = float(rng.random())
     else:
         t = 1 / (1 + math.exp(-(rules.mean + rules.std * float(rng.standard_normal()))))
     return rules.shift * t / (1 + (rules.shift - 1) * t)
+
+
+def draw_offset(strength: float, channels: int, seed: int, step: int, slot: int) -> Tensor:
+    """What `noise_offset` adds to one picture's noise: a number for each channel, [C, 1, 1]."""
+    return strength * draw_noise((channels, 1, 1), seed, "noise offset", step, slot)
 
 
 def draw_noise(shape: Sequence[int], seed: int, purpose: str, *counters: int | str) -> Tensor:

@@ -126,6 +126,12 @@ class Options(DataConfig):
             "(https://arxiv.org/abs/2303.09556)."
         ),
     )
+    noise_offset: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Deviation of a number added to each channel's noise, as in sd-scripts.",
+    )
     optimizer: Literal["adamw", "adamw_8bit", "prodigy", "adafactor", "came"] = Field(
         default="adamw", description="Optimizer."
     )

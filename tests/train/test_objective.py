@@ -10,14 +10,22 @@ from scipy.stats import norm
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.objective import loss_weight
 from onmodel.families.protocol import Timesteps
-from onmodel.train.objective import HELD_OUT_TIMES, denoising_loss, draw_noise, draw_time
+from onmodel.train.objective import (
+    HELD_OUT_TIMES,
+    denoising_loss,
+    draw_noise,
+    draw_offset,
+    draw_time,
+)
 from onmodel.train.options import Options
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_times_are_logit_normal_and_shifted(shift: float) -> None:
     rules = Timesteps(kind="logit_normal", shift=shift)
-    times = np.array([draw_time(rules, 1, step, slot) for step in range(500) for slot in range(8)])
+    times = np.array(
+        [draw_time(rules, True, 1, step, slot) for step in range(500) for slot in range(8)]
+    )
     assert times.min() > 0 and times.max() < 1
     quartiles = 1 / (1 + np.exp(-norm.ppf([0.25, 0.5, 0.75])))
     assert np.quantile(times, [0.25, 0.5, 0.75]) == pytest.approx(
@@ -26,13 +34,36 @@ def test_times_are_logit_normal_and_shifted(shift: float) -> None:
 
 
 def test_times_are_uniform() -> None:
-    times = [draw_time(Timesteps(kind="uniform"), 1, step, 0) for step in range(3000)]
+    times = [draw_time(Timesteps(kind="uniform"), True, 1, step, 0) for step in range(3000)]
     assert np.quantile(times, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.03)
+
+
+def test_times_of_a_model_that_predicts_noise_are_uniform_unless_a_form_is_asked_for() -> None:
+    def quartiles(rules: Timesteps, flow: bool) -> list[float]:
+        times = [draw_time(rules, flow, 1, step, 0) for step in range(3000)]
+        return [float(one) for one in np.quantile(times, [0.25, 0.75])]
+
+    assert quartiles(Timesteps(), False) == pytest.approx([0.25, 0.75], abs=0.03)
+    normal = quartiles(Timesteps(kind="logit_normal"), True)
+    for rules, flow in ((Timesteps(), True), (Timesteps(kind="logit_normal"), False)):
+        assert quartiles(rules, flow) == normal
+    assert quartiles(Timesteps(mean=1.0), False) == quartiles(Timesteps(mean=1.0), True)
+
+
+def test_a_noise_offset_is_one_number_for_each_channel() -> None:
+    drawn = torch.stack([draw_offset(0.1, 4, 1, step, 0) for step in range(500)])
+    assert drawn.shape == (500, 4, 1, 1)
+    assert float(drawn.std()) == pytest.approx(0.1, rel=0.1)
+    assert torch.equal(drawn[7], draw_offset(0.1, 4, 1, 7, 0))
 
 
 def test_draws_depend_on_their_counters_alone() -> None:
     rules = Timesteps()
-    assert draw_time(rules, 1, 5, 2) == draw_time(rules, 1, 5, 2) != draw_time(rules, 1, 2, 5)
+    assert (
+        draw_time(rules, True, 1, 5, 2)
+        == draw_time(rules, True, 1, 5, 2)
+        != draw_time(rules, True, 1, 2, 5)
+    )
     assert torch.equal(
         draw_noise((16, 2, 3), 1, "noise", 5, 2), draw_noise((16, 2, 3), 1, "noise", 5, 2)
     )
@@ -136,7 +167,9 @@ def test_loss_weights_are_those_of_sd3_and_min_snr() -> None:
 
 def test_times_follow_mean_and_std() -> None:
     rules = Timesteps(mean=-1.0, std=0.5)
-    times = np.array([draw_time(rules, 1, step, slot) for step in range(500) for slot in range(8)])
+    times = np.array(
+        [draw_time(rules, True, 1, step, slot) for step in range(500) for slot in range(8)]
+    )
     logits = np.log(times / (1 - times))
     assert (logits.mean(), logits.std()) == pytest.approx((-1.0, 0.5), abs=0.03)
 
