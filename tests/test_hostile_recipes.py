@@ -21,7 +21,7 @@ from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages import stage_module
 from onmodel.stages.curate import PictureSource
-from onmodel.stages.sample import ReferenceSource
+from onmodel.stages.generating import ReferenceSource
 from onmodel.train.options import Preview, TrainSubset
 
 ROOT = Path(__file__).parent.parent

@@ -4,6 +4,7 @@ scenes.
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from types import MappingProxyType
 
 from onmodel.character import Character
 from onmodel.curate.coverage import Coverage
@@ -101,14 +102,15 @@ def prompts_of_scenes(
             for key, value in told.items()
             if key in (*character.free, "outfit") and value not in design.get(key, ())
         }
-        lines = texts(character, [], "outfit" in asked)
-        prompts.append(
-            Prompt(
-                f"{name} {i:04d}",
-                "scene",
-                asked,
-                (),
-                {arm: f"{line}. {escaped(text)}" for arm, line in lines.items()},
-            )
-        )
+        prompts.append(scene_prompt(f"{name} {i:04d}", text, character, asked))
     return prompts
+
+
+def scene_prompt(
+    id: str, text: str, character: Character, asked: Mapping[str, str] = MappingProxyType({})
+) -> Prompt:
+    """The prompt for the text of a scene, behind the words for the character. `asked`: what it says
+    of what is free."""
+    lines = texts(character, [], "outfit" in asked)
+    spoken = {arm: f"{line}. {escaped(text)}" for arm, line in lines.items()}
+    return Prompt(id, "scene", asked, (), spoken)

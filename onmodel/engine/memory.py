@@ -21,7 +21,7 @@ from onmodel.hashing import hash_json
 from onmodel.recipe import Recipe
 from onmodel.sample.pictures import DrawnBatch
 from onmodel.stages.base import Plan, TrainingSettings
-from onmodel.stages.sample import Generating
+from onmodel.stages.generating import Generating
 from onmodel.train.networks import TrainingSize, training_size
 
 if TYPE_CHECKING:

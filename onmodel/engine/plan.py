@@ -38,6 +38,7 @@ MOST_PICTURES = 10_000_000
 MODELS: tuple[Kind, ...] = ("models", "selection", "release")  # kinds that models are taken from
 WORDS: dict[str, str] = {
     "dataset": "a data set",
+    "scenes": "scenes",
     "models": "a model",
     "pictures": "generated pictures",
     "evaluation": "an evaluation",

@@ -4,9 +4,10 @@ again. This file imports no stage and no axis; tests compare its names with thei
 
 VERBS = {
     "curate": 12,
+    "describe": 1,
     "import": 11,
     "train": 11,
-    "sample": 11,
+    "sample": 12,
     "evaluate": 15,
     "select": 14,
     "tune": 14,

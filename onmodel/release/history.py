@@ -103,10 +103,16 @@ def _run(lineage: Lineage, id: str) -> str:
 
 def _pictures(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    return (
-        f"{node['count']} pictures generated with an earlier model of this history, {node['kept']}"
-        " kept."
-    )
+    by = "an earlier model of this history" if node["settings"].get("model") else "a base model"
+    if node["settings"].get("endpoint"):
+        by = code_span(node["settings"]["image_model"])
+    return f"{node['count']} pictures generated with {by}, {node['kept']} kept."
+
+
+def _scenes(lineage: Lineage, id: str) -> str:
+    node = lineage[id]
+    model = code_span(node["settings"]["model"])
+    return f"{_count(node['count'], 'reference picture')} described by {model}."
 
 
 def _evaluation(lineage: Lineage, id: str) -> str:
@@ -161,6 +167,7 @@ def _merge(lineage: Lineage, id: str) -> str:
 SENTENCES: Mapping[str, Callable[[Lineage, str], str]] = {
     "dataset": _dataset,
     "run": _run,
+    "scenes": _scenes,
     "pictures": _pictures,
     "evaluation": _evaluation,
     "selection": _selection,

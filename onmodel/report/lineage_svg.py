@@ -322,6 +322,8 @@ def _brief(node: Node) -> str:
             return f"step {node['step']}"
         case "merge" if "rank" in node:
             return f"{node['method']}, rank {node['rank']}"
+        case "scenes":
+            return f"{node['count']} described"
         case "pictures":
             return f"{node['count']} generated, {node['kept']} kept"
         case "evaluation" | "selection":

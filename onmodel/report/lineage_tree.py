@@ -29,6 +29,7 @@ ORDER = (
     "merge",
     "model",
     "pictures",
+    "scenes",
     "dataset",
     "checkpoints",
     "selection",
@@ -191,6 +192,8 @@ def _facts(lineage: Lineage, node: Node) -> Iterator[str]:
                 else f"{100 * node['energy_kept']:.1f} % of the energy kept"
             )
             yield f"{node['method']}, rank {node['rank']}, alpha {node['alpha']:g}, {kept}"
+        case "scenes":
+            yield f"{node['count']} pictures described"
         case "pictures":
             yield f"{node['count']} generated, {node['kept']} kept"
         case "evaluation":

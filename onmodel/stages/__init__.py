@@ -10,6 +10,7 @@ from types import ModuleType
 
 VERBS = {
     "curate": "onmodel.stages.curate",
+    "describe": "onmodel.stages.describe",
     "import": "onmodel.stages.import_lora",
     "train": "onmodel.stages.train",
     "sample": "onmodel.stages.sample",

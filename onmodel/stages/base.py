@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onmodel.families.protocol import Family
 
 
-Kind = Literal["dataset", "models", "pictures", "evaluation", "selection", "release"]
+Kind = Literal["dataset", "scenes", "models", "pictures", "evaluation", "selection", "release"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class NamedStage:
 
     field: str
     value: str
-    wants: Literal["dataset", "pictures", "evaluation", "model", "models"]
+    wants: Literal["dataset", "scenes", "pictures", "evaluation", "model", "models"]
     subset: str | None = None
 
     @property

@@ -56,7 +56,7 @@ from onmodel.stages.base import (
     keep_file,
     write_models,
 )
-from onmodel.stages.sample import MOST_SEEDS, PROMPTED, Generating
+from onmodel.stages.generating import MOST_SEEDS, PROMPTED, Generating
 from onmodel.weights import WeightsFile
 
 JUDGED = (*PROMPTED, "palette", "required", "forbidden", "severity")  # what axes look at

@@ -73,7 +73,7 @@ from onmodel.stages.base import (
     keep_models,
 )
 from onmodel.stages.evaluate import JUDGED, make_assessor, named
-from onmodel.stages.sample import MOST_SEEDS, Generating
+from onmodel.stages.generating import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, say
 from onmodel.train.options import LARGEST_RANK
 

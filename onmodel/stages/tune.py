@@ -40,7 +40,7 @@ from onmodel.stages.base import (
     keep_models,
 )
 from onmodel.stages.evaluate import JUDGED, make_assessor, named
-from onmodel.stages.sample import MOST_LORA_WEIGHT, Generating
+from onmodel.stages.generating import MOST_LORA_WEIGHT, Generating
 from onmodel.stages.select import Bounded, say
 
 MAKES: Kind = "selection"

@@ -15,6 +15,7 @@ from onmodel.hashing import read_json, tree_hash
 from onmodel.records import Artifact
 from onmodel.stages import sample
 from onmodel.stages.base import Inputs, Plan
+from onmodel.stages.choosing import captions, choose
 from tests.support.drawn_family import (
     DrawnFamily,
     colour_observers,
@@ -108,16 +109,11 @@ def test_choose_takes_what_shows_the_character_and_differs() -> None:
         half_of_one_minus_cosine,
     )
     looks = np.array([[1.0, 0, 0], [0.99, 0.01, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
-    found = sample.choose(
-        features(np.stack([character] * 4 + [stranger]), looks), references, keep=3
-    )
+    found = choose(features(np.stack([character] * 4 + [stranger]), looks), references, keep=3)
     assert [kept for kept, _ in found] == [True, False, True, True, False]
     assert "only 0.01" in found[1][1] and "below" in found[4][1]
     assert (
-        sum(
-            kept
-            for kept, _ in sample.choose(features(np.stack([stranger] * 5), looks), references, 3)
-        )
+        sum(kept for kept, _ in choose(features(np.stack([stranger] * 5), looks), references, 3))
         == 0
     )
 
@@ -155,12 +151,12 @@ def test_captions_say_trigger_and_what_was_asked() -> None:
     from onmodel.sample.suites import matrix
 
     (prompt,) = matrix({"a": ["smile"], "b": ["upper body"], "c": ["forest"]}, sheet(), 1, 0)
-    assert sample.captions(prompt, sheet()) == (
+    assert captions(prompt, sheet()) == (
         "1girl, backgwa, smile, upper body, forest",
         "A girl named backgwa. It shows smile, upper body and forest.",
     )
     (plain,) = matrix({"a": [""]}, sheet(), 1, 0)
-    assert sample.captions(plain, sheet()) == ("1girl, backgwa", "A girl named backgwa.")
+    assert captions(plain, sheet()) == ("1girl, backgwa", "A girl named backgwa.")
 
 
 def test_the_plan_counts_pictures(tmp_path: Path) -> None:

@@ -98,10 +98,12 @@ class Detector:
 
 
 class Detectors:
-    """Several files as one: a part is read from the first that knows it."""
+    """Several files as one: a part is read from the first that knows it. `parts`: those of PARTS
+    that any knows."""
 
     def __init__(self, folders: Sequence[Path], threads: int) -> None:
         self._all = [Detector(folder, threads) for folder in folders]
+        self.parts = frozenset(part for one in self._all for part in one.parts)
         self.sha256 = hash_json([sha256 for one in self._all for sha256 in one.hashes])
 
     def __call__(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
