@@ -107,10 +107,16 @@ def prompts_of_scenes(
 
 
 def scene_prompt(
-    id: str, text: str, character: Character, asked: Mapping[str, str] = MappingProxyType({})
+    id: str,
+    text: str,
+    character: Character,
+    asked: Mapping[str, str] = MappingProxyType({}),
+    bare: str = "",
 ) -> Prompt:
     """The prompt for the text of a scene, behind the words for the character. `asked`: what it says
-    of what is free."""
+    of what is free; `bare`: what stands alone in N."""
     lines = texts(character, [], "outfit" in asked)
     spoken = {arm: f"{line}. {escaped(text)}" for arm, line in lines.items()}
+    if bare:
+        spoken["N"] = escaped(bare)
     return Prompt(id, "scene", asked, (), spoken)

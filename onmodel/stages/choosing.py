@@ -25,24 +25,28 @@ def captions(prompt: Prompt, character: Character) -> tuple[str, str]:
 
 
 def choose(
-    features: Features, references: axes.References, keep: int, faults: Sequence[str] = ()
+    features: Features,
+    references: axes.References,
+    keep: int,
+    faults: Sequence[str] = (),
+    least: float | None = None,
 ) -> list[tuple[bool, str]]:
     """Keep at most `keep` pictures, farthest-first among those that show the character and have no
     fault; (kept, reason) for each.
 
     The first kept agrees best with the references; each next one is farthest, in tags and layout,
-    from those kept. `faults`: what is wrong with each picture, or "". Raises Unavailable with too
-    few references.
+    from those kept. `faults`: what is wrong with each picture, or ""; `least`: the agreement that
+    shows the character, unless what nine in ten references have. Raises Unavailable with too few
+    references.
     """
-    needed = threshold(references)
+    needed = threshold(references) if least is None else least
+    whose = "the references' own" if least is None else "the wanted"
     agreement = references.agreement(features.identity)
     look = np.concatenate([unit(features.tags), unit(features.box)], axis=-1)
     sound = np.array([not fault for fault in faults or [""] * len(look)])
     passing = (agreement >= needed) & sound
     nearest = np.full(len(look), np.inf)
-    said = [
-        f"agreement {value:.3f} is below the references' own {needed:.3f}" for value in agreement
-    ]
+    said = [f"agreement {value:.3f} is below {whose} {needed:.3f}" for value in agreement]
     said = [fault or reason for fault, reason in zip(faults or [""] * len(said), said, strict=True)]
     kept: list[int] = []
     for _ in range(min(keep, int(passing.sum()))):

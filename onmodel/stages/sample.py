@@ -82,8 +82,8 @@ class Settings(Generating):
     tags: tuple[int, int] | None = Field(
         default=None,
         description=(
-            "Caption each picture with what the tagger sees: [fewest, most] tags. Unset: with what"
-            " was asked."
+            "Caption each picture with what the tagger sees: [fewest, most] tags beside the"
+            " trigger. Unset: with what was asked."
         ),
     )
     endpoint: str | None = Field(
@@ -105,6 +105,15 @@ class Settings(Generating):
     keep: int | None = Field(
         default=None, ge=1, description="Number of best pictures kept. Unset: all."
     )
+    agreement: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description=(
+            "Least agreement with the references of a picture that is kept. Unset: what nine in ten"
+            " of the references have among themselves."
+        ),
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -114,8 +123,10 @@ class Settings(Generating):
             raise ValueError("an endpoint draws squares; write size as one number")
         if self.scenes is not None and self.prompts is not None:
             raise ValueError("prompts and scenes exclude each other; name one of them")
-        if self.tags is not None and not 1 <= self.tags[0] <= self.tags[1]:
+        if self.tags is not None and not 2 <= self.tags[0] <= self.tags[1]:
             raise ValueError("tags is [fewest, most], e.g. [9, 11]")
+        if self.agreement is not None and self.keep is None:
+            raise ValueError("agreement decides what is kept; set keep too")
         if self.keep is not None and self.keep > self.count:
             raise ValueError(f"keep is more than count; {self.count} pictures are made")
         return self
@@ -257,7 +268,8 @@ def _drawn(inputs: Inputs, settings: Settings, context: Context) -> _Drawn:
             return _Drawn(paths, prompts, texts, seeds, inputs.model(settings.model).sha256)
         return _Drawn(paths, prompts, texts, seeds, context.base_sha256, [context.base])
     painter = settings.painter(settings.seed)
-    rounds = [(prompt, place // len(set(prompts))) for place, prompt in enumerate(prompts)]
+    turns = len({prompt.id for prompt in prompts})
+    rounds = [(prompt, place // turns) for place, prompt in enumerate(prompts)]
     made = painter.make(rounds, context.scratch / "drawn", context.events)
     there = [i for i, one in enumerate(made) if one.path is not None]
     for one in made:
@@ -288,7 +300,8 @@ def _wanted(
 ) -> list[tuple[Prompt, PictureRequest]]:
     """The pictures with their prompts. Raises InputError for a refused prompt."""
     model = inputs.model(settings.model) if settings.model else None
-    arm = "L" if model else "D"  # the base does not know the trigger
+    # The base does not know the trigger; it is told a scene without the list of things.
+    arm = "L" if model else "D" if settings.scenes is None else "N"
     prompts = _prompts(inputs, settings, context)
     found = []
     for i in range(settings.count):
@@ -305,7 +318,8 @@ def _prompts(inputs: Inputs, settings: Settings, context: Context) -> list[Promp
     if settings.scenes is not None:
         scenes = scenes_in(inputs.artifact(settings.scenes).path / SCENES)
         prompts = [
-            scene_prompt(name, scene.prompt, context.character) for name, scene in scenes.items()
+            scene_prompt(name, scene.prompt, context.character, bare=scene.description)
+            for name, scene in scenes.items()
         ]
     elif isinstance(settings.prompts, str):
         prompts = suite(settings.prompts, context.character, vocabulary_of(context.base_name))
@@ -318,7 +332,8 @@ def _prompts(inputs: Inputs, settings: Settings, context: Context) -> list[Promp
                 )
         prompts = matrix(table, context.character, settings.count, context.seed)
     for prompt in prompts:
-        check_text(prompt.text["L"], f"stages.{context.name}.prompts")
+        for text in prompt.text.values():
+            check_text(text, f"stages.{context.name}.prompts")
     return prompts
 
 
@@ -342,8 +357,9 @@ def _seen(
         raise InputError(f"stages.{context.name}.tagger", "none", what)
     assert settings.tags is not None
     character, found = context.character, []
+    fewest, most = (number - 1 for number in settings.tags)  # one is the count tag
     for row in features.tags:
-        seen = seen_tags(row, observers.tagger.tags, character, *settings.tags)
+        seen = seen_tags(row, observers.tagger.tags, character, fewest, most)
         sentence = f"{whom(character)} named {character.trigger}.{it_shows(seen)}"
         found.append((", ".join([character.count_tag, character.trigger, *seen]), sentence))
     return found
@@ -370,7 +386,8 @@ def _chosen(
         dataset, settings.references.subset, observers, palette, cache, context.events
     )
     try:
-        return choose(features, references, settings.keep, faults_of(features, observers))
+        faults = faults_of(features, observers)
+        return choose(features, references, settings.keep, faults, settings.agreement)
     except axes.Unavailable as why:
         raise InputError(
             f"stages.{context.name}.references", settings.references.stage, str(why)
