@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from onmodel.cli import (
+    across,
     base,
     clean,
     dataset,
@@ -79,6 +80,7 @@ app.command("run")(run.command)
 app.command("studio")(studio.command)
 app.command("status")(status.command)
 app.command("report")(report.command)
+app.command("across")(across.command)
 app.command("doctor")(doctor.command)
 app.command("clean")(clean.command)
 app.command("settings")(settings.command)

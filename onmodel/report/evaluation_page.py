@@ -155,7 +155,10 @@ def _matrices(evaluation: Evaluation) -> list[dict[str, object]]:
     prompts, rows = evaluation.plan.prompts, evaluation.models
     control = evaluation.controls.get("D")
     matrices: list[dict[str, object]] = []
-    for attribute in heat.attributes(prompts, rows[0]):
+    judged = [heat.attributes(prompts, row) for row in rows]
+    for attribute in judged[0]:
+        if not all(attribute in others for others in judged[1:]):
+            continue
         matrices.append(
             {
                 "attribute": attribute.replace("_", " "),
