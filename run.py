@@ -21,6 +21,7 @@ python run.py bench-studio     20,000 pictures in the studio, beside Gradio
 python run.py bench-verdict    are planted faults called, and equal models not?
 python run.py bench-compat     is the change of other tools' LoRA files read exactly?
 python run.py bench-cluster    the engine ray: kills, the cost of a cell, busy workers, a simulation
+python run.py bench-sdxl       SDXL: does its toon base obey, and what gives the predecessor
 """
 
 import hashlib
@@ -57,6 +58,7 @@ TASKS = {
     "bench-verdict": [["benchmarks/verdict_power.py"]],
     "bench-compat": [["benchmarks/compat.py"]],
     "bench-cluster": [["benchmarks/cluster.py"]],
+    "bench-sdxl": [["benchmarks/sdxl.py"]],
     "check": [
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "ruff", "check", "."],

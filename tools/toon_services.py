@@ -14,7 +14,7 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -46,8 +46,9 @@ class Services:
 
     def describe(self, picture: Image.Image, notes: str = "") -> dict[str, object]:
         """The scene that a picture shows; what the notes say is true."""
-        toon = self._read(picture)
-        toon = toon.replace(**_asked(notes))
+        assert self._tagger is not None
+        (row,) = self._tagger([picture])
+        toon = read_toon(dict(zip(self._tagger.tags, row, strict=True))).replace(**_asked(notes))
         seen = visible(toon)
         things = []
         for name, place in WORN.items():
@@ -71,24 +72,23 @@ class Services:
         draw(toon, side, side).save(buffer, "PNG")
         return buffer.getvalue()
 
-    def _read(self, picture: Image.Image) -> Toon:
-        """The toon whose attributes the tagger sees."""
-        assert self._tagger is not None
-        (row,) = self._tagger([picture])
-        sure = dict(zip(self._tagger.tags, row, strict=True))
-        values: dict[str, str] = {}
-        for name, tags in VOCABULARY.items():
-            if name in COLORED.values():
-                thing = next(key for key, color in COLORED.items() if color == name)
-                worn = [tag for tag in VOCABULARY[thing].values() if tag]
-                score = {
-                    value: max(sure.get(f"{word} {tag}", 0.0) for tag in worn)
-                    for value, word in tags.items()
-                }
-            else:
-                score = {value: sure.get(tag, 0.5) if tag else 0.5 for value, tag in tags.items()}
-            values[name] = max(score, key=lambda value: score[value])
-        return sample_toon(np.random.default_rng(0)).replace(**values)
+
+def read_toon(seen: Mapping[str, float]) -> Toon:
+    """The toon whose attributes a tagger sees: of each the surest value, or the untagged one where
+    none is surer than one half. `seen`: tag → probability."""
+    values: dict[str, str] = {}
+    for name, tags in VOCABULARY.items():
+        if name in COLORED.values():
+            thing = next(key for key, color in COLORED.items() if color == name)
+            worn = [tag for tag in VOCABULARY[thing].values() if tag]
+            score = {
+                value: max(seen.get(f"{word} {tag}", 0.0) for tag in worn)
+                for value, word in tags.items()
+            }
+        else:
+            score = {value: seen.get(tag, 0.5) if tag else 0.5 for value, tag in tags.items()}
+        values[name] = max(score, key=lambda value: score[value])
+    return sample_toon(np.random.default_rng(0)).replace(**values)
 
 
 def _asked(text: str) -> dict[str, str]:

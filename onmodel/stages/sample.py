@@ -77,7 +77,7 @@ class Settings(Generating):
         ),
     )
     scenes: str | None = Field(
-        default=None, description="Describe stage whose scenes are drawn in turn, not `prompts`."
+        default=None, description="Describe stage whose scenes are drawn in turn. Unset: prompts."
     )
     tags: tuple[int, int] | None = Field(
         default=None,
@@ -89,8 +89,8 @@ class Settings(Generating):
     endpoint: str | None = Field(
         default=None,
         description=(
-            "OpenAI-compatible address of an image model that draws instead; the key is in"
-            " OPENAI_API_KEY."
+            "OpenAI-compatible address of an image model that draws; the key is in"
+            " OPENAI_API_KEY. Unset: the base draws."
         ),
     )
     image_model: str = Field(default="", description="What the endpoint calls its model.")
