@@ -52,6 +52,9 @@ class Reading(StrictTable):
         default=None,
         description=("Caption of pictures without a caption. Unset: the trigger alone."),
     )
+    default_only: bool = Field(
+        default=False, description="Use `default_caption` for every picture."
+    )
     join_lines: str | None = Field(
         default=None,
         description=(
@@ -173,8 +176,8 @@ def scan_folder(folder: Path, origin: str, reading: Reading | None = None) -> Fo
                 raise Refused(
                     f"no mask of its name in {reading.masks.name}; an all-white one weighs nothing"
                 )
-            caption = _caption_of(path, captions)
-            uncaptioned += caption is None
+            caption = None if reading.default_only else _caption_of(path, captions)
+            uncaptioned += caption is None and not reading.default_only
             found.append(_source_picture(path, caption, origin, masks.get(path.stem), reading))
         except Refused as reason:
             refused.append(Refusal(printable(path.name), printable(reason)))

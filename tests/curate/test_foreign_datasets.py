@@ -1,5 +1,6 @@
 """Data sets described for other trainers: every option is read, or named."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from onmodel.curate.ingest import Reading, scan_folder
 from onmodel.curate.other_tools.options import ForeignDataset, ForeignSubset, ToolOptions
 from onmodel.curate.other_tools.registry import TOOLS, read_config
 from onmodel.curate.other_tools.sd_scripts import read_numbered_folders
+from onmodel.curate.sources import folder_pictures
 from onmodel.dataset.rules import SubsetConfig
 from onmodel.errors import InputError
 
@@ -386,16 +388,6 @@ def test_what_cannot_be_followed_is_named(
         ("a.toml", "[[datasets]]\nresolution = 512", r"datasets\[0\]\.subsets: missing"),
         ("a.toml", "datasets = 3", r"datasets: 3 — must be one or more tables"),
         ("a.toml", "[directory]\npath = 'a'", r"one table — .* write \[\[directory\]\]"),
-        (
-            "concepts.json",
-            '[{"path": "a", "enabled": true, "image": {}, "text": {}}]',
-            "is a list of data sets of OneTrainer, which is not read; name its folders",
-        ),
-        (
-            "multidatabackend.json",
-            '[{"id": "a", "type": "local", "instance_data_dir": "a"}]',
-            "is a list of data sets of SimpleTuner, which is not read",
-        ),
         ("a.toml", "[[directory]]\npath = 'a'", r"directory\[0\]\.resolutions: missing"),
         (
             "a.toml",
@@ -441,3 +433,167 @@ def test_a_folder_without_numbered_ones_is_told(tmp_path: Path) -> None:
         read_numbered_folders(tmp_path, regularisation=False)
     with pytest.raises(InputError, match=r"reg_data_dir: .*gone"):
         read_numbered_folders(tmp_path / "gone", regularisation=True)
+
+
+ONETRAINER: list[dict[str, Any]] = [
+    {
+        "name": "mine",
+        "path": "pictures",
+        "enabled": True,
+        "type": "STANDARD",
+        "include_subdirectories": False,
+        "image_variations": 1,
+        "balancing": 3.0,
+        "balancing_strategy": "REPEATS",
+        "loss_weight": 0.5,
+        "image": {
+            "enable_crop_jitter": True,
+            "enable_random_flip": True,
+            "enable_random_rotate": False,
+            "random_rotate_max_angle": 5.0,
+            "enable_resolution_override": True,
+            "resolution_override": "768",
+        },
+        "text": {
+            "prompt_source": "sample",
+            "enable_tag_shuffling": True,
+            "tag_delimiter": ",",
+            "keep_tags_count": 2,
+            "tag_dropout_enable": True,
+            "tag_dropout_mode": "RANDOM",
+            "tag_dropout_probability": 0.1,
+        },
+    },
+    {"path": "off", "enabled": False, "image": {}, "text": {}},
+    {"path": "check", "type": "VALIDATION", "image": {}, "text": {}},
+]
+SIMPLETUNER: list[dict[str, Any]] = [
+    {
+        "id": "mine",
+        "type": "local",
+        "dataset_type": "image",
+        "instance_data_dir": "pictures",
+        "caption_strategy": "textfile",
+        "prepend_instance_prompt": True,
+        "instance_prompt": "hoge",
+        "repeats": 4,
+        "resolution": 0.5625,
+        "resolution_type": "area",
+        "crop": True,
+        "cache_dir_vae": "cache",
+        "minimum_image_size": 0.25,
+    },
+    {
+        "id": "reg",
+        "type": "local",
+        "instance_data_dir": "reg",
+        "caption_strategy": "instanceprompt",
+        "instance_prompt": "a girl",
+        "resolution": 512,
+        "is_regularisation_data": True,
+    },
+    {"id": "off", "type": "local", "instance_data_dir": "off", "disabled": True},
+    {"id": "text", "type": "local", "dataset_type": "text_embeds", "cache_dir": "t"},
+]
+
+
+def changed(rows: list[dict[str, Any]], **values: Any) -> str:
+    """The rows as JSON, with other values in the first."""
+    first = json.loads(json.dumps(rows[0]))
+    for key, value in values.items():
+        place = next(
+            (first[part] for part in ("image", "text") if key in first.get(part, {})), first
+        )
+        place[key] = value
+    return json.dumps([first, *rows[1:]])
+
+
+def test_onetrainer(tmp_path: Path) -> None:
+    foreign = read(tmp_path, "concepts.json", changed(ONETRAINER))
+    mine, check = foreign.subsets
+    assert mine.folder == tmp_path / "pictures" and mine.reading.join_lines == ", "
+    assert said(mine) == {
+        "resolution": 768,
+        "shuffle_tags": True,
+        "keep_tokens": 2,
+        "tag_dropout": 0.1,
+        "flip": True,
+        "loss_weight": 0.5,
+        "caption": "tags",
+        "repeats": 3,
+    }
+    assert (mine.heldout, check.heldout) == (None, 1.0)
+    assert check.config.repeats == 1 and not check.config.shuffle_tags
+    assert any("off is not enabled" in note for note in foreign.notes)
+    (tmp_path / "prompt.txt").write_text("hoge girl\n")
+    one = changed(ONETRAINER, prompt_source="concept", prompt_path="prompt.txt")
+    assert read(tmp_path, "concepts.json", one).subsets[0].reading.default_caption == "hoge girl"
+
+
+def test_simpletuner(tmp_path: Path) -> None:
+    foreign = read(tmp_path, "multidatabackend.json", changed(SIMPLETUNER))
+    mine, reg = foreign.subsets
+    assert said(mine)["repeats"] == 5  # it counts from 0
+    assert said(mine)["resolution"] == 768 and said(reg)["resolution"] == 512
+    assert mine.reading.caption_prefix == "hoge" and mine.reading.prefix_stays
+    assert reg.config.regularisation and reg.config.repeats == 1 and reg.heldout == 0.0
+    assert reg.reading.default_caption == "a girl"
+    assert any("off is disabled" in note for note in foreign.notes)
+    assert any(note.startswith("minimum_image_size") for note in foreign.notes)
+
+
+def test_the_prompt_alone_is_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "reg").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "reg" / "1.png")
+    (tmp_path / "reg" / "1.txt").write_text("other words")
+    foreign = read(tmp_path, "multidatabackend.json", changed(SIMPLETUNER))
+    reg = foreign.subsets[1]
+    (picture,) = folder_pictures(reg.folder, reg.reading, "").pictures
+    assert picture.tags == ("a girl",)
+
+
+@pytest.mark.parametrize(
+    ("rows", "values", "match"),
+    [
+        (ONETRAINER, {"balancing": 0.5}, r"\.balancing: 0\.5 — write a whole number"),
+        (ONETRAINER, {"balancing_strategy": "SAMPLES"}, r"\.balancing_strategy: SAMPLES"),
+        (ONETRAINER, {"type": "PRIOR_PREDICTION"}, r"\.type: PRIOR_PREDICTION"),
+        (ONETRAINER, {"prompt_source": "filename"}, r"\.prompt_source: filename — is not read"),
+        (ONETRAINER, {"tag_delimiter": ";"}, r"\.tag_delimiter"),
+        (ONETRAINER, {"tag_dropout_mode": "FULL"}, r"\.tag_dropout_mode: FULL — write RANDOM"),
+        (ONETRAINER, {"enable_random_rotate": True}, "enable_random_rotate = True"),
+        (ONETRAINER, {"resolution_override": "big"}, r"\.resolution_override: big"),
+        (ONETRAINER, {"path": "D:\train"}, r"\.path: D:"),
+        (ONETRAINER, {"path": ""}, r"\.path: "),
+        (ONETRAINER, {"loss_wieght": 2}, "did you mean 'loss_weight'"),
+        (ONETRAINER, {"loss_weight": "much"}, r"\.loss_weight: much"),
+        (ONETRAINER, {"image": 5}, r"\.image: 5 — must be a table"),
+        (SIMPLETUNER, {"repeats": -1}, r"\.repeats: -1"),
+        (SIMPLETUNER, {"repeats": "2"}, r"\.repeats: 2 — write a whole number"),
+        (SIMPLETUNER, {"type": "aws"}, r"\.type: aws — is not read"),
+        (SIMPLETUNER, {"dataset_type": "video"}, r"\.dataset_type: video"),
+        (
+            SIMPLETUNER,
+            {"caption_strategy": "parquet"},
+            r"\.caption_strategy: parquet — is not",
+        ),
+        (SIMPLETUNER, {"caption_strategy": "filename"}, r"\.caption_strategy: filename"),
+        (SIMPLETUNER, {"only_instance_prompt": True, "instance_prompt": ""}, r"\.instance_prompt"),
+        (SIMPLETUNER, {"resolution": 1024}, r"\.resolution: 1024 — write megapixels"),
+        (SIMPLETUNER, {"resolution_type": "cm"}, r"\.resolution_type: cm"),
+        (SIMPLETUNER, {"conditioning_data": "x"}, "conditioning_data = 'x'"),
+        (SIMPLETUNER, {"instance_data_dir": None}, r"\.instance_data_dir"),
+        (SIMPLETUNER, {"instance_dat_dir": "x"}, "did you mean 'instance_data_dir'"),
+    ],
+)
+def test_a_wrong_value_of_a_list_is_named(
+    tmp_path: Path, rows: list[dict[str, Any]], values: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(InputError, match=match):
+        read(tmp_path, "list.json", changed(rows, **values))
+
+
+def test_a_list_without_pictures_is_refused(tmp_path: Path) -> None:
+    for rows in (ONETRAINER[1:2], SIMPLETUNER[2:]):
+        with pytest.raises(InputError, match="that is enabled"):
+            read(tmp_path, "list.json", json.dumps(rows))
