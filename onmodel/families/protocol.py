@@ -73,13 +73,14 @@ class BaseSettings(StrictTable):
 @dataclass(frozen=True, slots=True)
 class Component:
     """A part of a base: its name is that of its folder in diffusers' layout, `field` the setting
-    that names its single file, or the folder of the tokenizers. `remedy`: what to do when neither
-    is given."""
+    that names its single file, or the folder of the tokenizers; `within` is the setting of a file
+    that holds it too. `remedy`: what to do when none is given."""
 
     name: str
     kind: Literal["transformer", "unet", "text conditioner", "text encoder", "vae", "tokenizer"]
     field: str
     remedy: str = "name the file, or give a diffusers folder or hub id instead"
+    within: str = ""
 
 
 @dataclass(frozen=True, slots=True)

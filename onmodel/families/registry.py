@@ -373,6 +373,8 @@ def _named(
 ) -> Path | InputError | None:
     """Where the settings say that a component is; or what was found in a folder of ComfyUI."""
     given: Path | None = getattr(settings, part.field)
+    if given is None and part.within:
+        given = getattr(settings, part.within)
     if given is not None:
         return given / part.name if part.kind == "tokenizer" else given
     return found.get(part.name if part.kind == "tokenizer" else part.field)

@@ -20,8 +20,8 @@ def find_parts(settings: BaseSettings) -> dict[str, Path | InputError]:
     checkpoint: Path | InputError = settings.checkpoint or _checkpoint(roots)
     if settings.checkpoint is None:
         found["checkpoint"] = checkpoint
-    if settings.vae is None:
-        found["vae"] = checkpoint  # a checkpoint holds one
+    if settings.vae is None and settings.checkpoint is None:
+        found["vae"] = checkpoint  # which holds one
     folders = [root / _TOKENIZER for root in roots if (root / _TOKENIZER).is_dir()]
     lacking = InputError(
         "base.tokenizers",

@@ -41,7 +41,13 @@ COMPONENTS = (
     Component("unet", "unet", "checkpoint"),
     Component("text_encoder", "text encoder", "checkpoint"),
     Component("text_encoder_2", "text encoder", "checkpoint"),
-    Component("vae", "vae", "vae", "name a checkpoint, which holds one, or the VAE's own file"),
+    Component(
+        "vae",
+        "vae",
+        "vae",
+        "name a checkpoint, which holds one, or the VAE's own file",
+        within="checkpoint",
+    ),
     Component("tokenizer", "tokenizer", "tokenizers", _TOKENIZERS),
     Component("tokenizer_2", "tokenizer", "tokenizers", _TOKENIZERS),
 )
