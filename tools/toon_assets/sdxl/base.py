@@ -53,6 +53,7 @@ CONFIG = {
 }
 BATCH = {"small": 64, "square": 48, "portrait": 48, "landscape": 48}
 GAMMA = 5.0  # min-SNR (Hang et al. 2023)
+BOOST = 4.0  # most that a step counts for being noisy
 
 
 def make_scheduler() -> EulerDiscreteScheduler:
@@ -95,13 +96,14 @@ def noise_loss(
     steps: Tensor,
     inputs: tuple[Tensor, Tensor, Tensor],
 ) -> Tensor:
-    """Mean squared error of the predicted noise, weighted by min-SNR."""
+    """Mean squared error of the predicted noise, weighted by min-SNR, and more where noise hides
+    the colours, so that they are learnt from the text."""
     kept = alphas[steps].view(-1, 1, 1, 1)
     with torch.autocast("cpu", torch.bfloat16):
         predicted = model(kept.sqrt() * x0 + (1 - kept).sqrt() * noise, steps, *inputs)
     snr = alphas[steps] / (1 - alphas[steps])
-    weight = (snr.clamp(max=GAMMA) / snr).view(-1, 1, 1, 1)
-    return (weight * (predicted.float() - noise).square()).mean()
+    weight = snr.clamp(max=GAMMA) / snr * snr.rsqrt().clamp(1, BOOST)
+    return (weight.view(-1, 1, 1, 1) * (predicted.float() - noise).square()).mean()
 
 
 def latent_folder(settings: Settings) -> Path:
@@ -176,7 +178,7 @@ def train(settings: Settings, minutes: float = 130.0) -> None:
         ]
         inputs = (*model.side.ids(captions), _time_ids(bucket, len(x0)))
         noise = torch.from_numpy(rng.standard_normal(x0.shape, np.float32))
-        steps = torch.from_numpy(rng.integers(1000, size=len(x0)))
+        steps = torch.from_numpy((1000 * rng.random(len(x0)) ** 0.6).astype(np.int64))
         loss = noise_loss(model, alphas, x0, noise, steps, inputs)
         loss.backward()
         optimizer.step(cosine(clock.cpu / budget))
