@@ -80,7 +80,8 @@ def report(recipe: RECIPE, name: NAME, project: PROJECT = None, as_json: JSON = 
     place = made_project(project or Path(recipe.stem))
     made = local.finished(experiment.recipe, place, Events()).artifacts
     if experiment.evaluation not in made:
-        remedy = f"is not measured yet; run `onmodel experiment run {recipe} {name}`"
+        where = f" --project {project}" if project else ""
+        remedy = f"is not measured yet; run `onmodel experiment run {recipe} {name}{where}`"
         raise InputError("experiment", name, remedy)
     _show(experiment, place, made[experiment.evaluation], as_json)
 

@@ -166,9 +166,14 @@ class _Cells:
         try:
             return {step.name: step for step in make_plan(recipe)}
         except InputError as error:
-            stage, _, setting = error.field.removeprefix("stages.").partition(".")
-            if stage not in self.origin:
+            # names of variants may have dots, e.g. that of a learning rate
+            told = error.field.removeprefix("stages.")
+            stage = max(
+                (one for one in self.origin if told.startswith(f"{one}.")), key=len, default=""
+            )
+            if not stage:
                 raise
+            setting = told.removeprefix(f"{stage}.")
             verb = self.made[stage]["do"]
             inner = setting if verb == "evaluate" else f"{verb}.{setting}"
             raise InputError(f"{self.origin[stage]}.{inner}", error.value, error.remedy) from error
