@@ -19,6 +19,7 @@ from onmodel.toon.base import toon_base
 
 if TYPE_CHECKING:
     from onmodel.curate.ingest import SourcePicture
+    from onmodel.families.protocol import Usual
 
 EPOCHS = 10
 SHOWN_PER_EPOCH = 200  # pictures that an epoch shows, as repeats of small sets are usually chosen
@@ -45,7 +46,9 @@ class EvaluateSettings(CommandSettings):
         None,
     )
     weight: float = option("Weight of every LoRA.", 1.0)
-    steps: int = option("Sampling steps. Default (0): 16 for the toon base, else 32.", 0, least=0)
+    steps: int = option(
+        "Sampling steps. Default (0): 16 for the toon base, else the base's own.", 0, least=0
+    )
     size: int = option("Side in pixels. Default (0): 96 for the toon base, else 1024.", 0, least=0)
     tagger: str = option("Tagger in WD v3 format. Default: the toon base's own.", "")
     identity: str = option("Identity model in CCIP format. Default: the toon base's own.", "")
@@ -77,7 +80,7 @@ class Starter:
 def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] | None) -> Starter:
     """Write `recipe.toml` and `character.toml` for a folder of pictures. Raises InputError for a
     missing setting, for too few pictures, and when one of the files exists."""
-    from onmodel.families.registry import parse_base_rows
+    from onmodel.families.registry import parse_base_rows, usual
 
     settings = replace(settings, name=settings.name.strip() or settings.trigger)
     if settings.pictures is None:
@@ -121,7 +124,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
         repeats=repeats,
         epochs=EPOCHS,
         shown=len(found) * repeats,
-        **(TOON if toon else TURBO if settings.turbo else REAL_BASE),
+        **(TOON if toon else _numbers(usual(rows.family), settings.turbo)),
     )
     recipe.write_text(text, encoding="utf-8")
     return Starter(recipe, sheet, len(found), len(captions), repeats)
@@ -169,7 +172,7 @@ def write_comparison(
     path. Raises InputError for files, triggers, references and a sheet that are wrong."""
     from onmodel.character import load_character
     from onmodel.evaluate.second_look import SUITE
-    from onmodel.families.registry import parse_base_rows
+    from onmodel.families.registry import parse_base_rows, usual
     from onmodel.lora.names import names_of
     from onmodel.lora.specs import spec_of_loras
     from onmodel.sample.suites import SUITES
@@ -197,8 +200,8 @@ def write_comparison(
     if settings.references:
         source = {"folder": os.path.abspath(settings.references), "default_caption": "1girl"}
     numbers = {
-        "steps": settings.steps or (16 if toon else 32),
-        "guidance": 3.0 if toon else 4.5,
+        "steps": settings.steps or (16 if toon else usual(rows.family).steps),
+        "guidance": 3.0 if toon else usual(rows.family).guidance,
         "size": settings.size or (96 if toon else 1024),
         "batch": 8 if toon else 4,
     }
@@ -283,6 +286,19 @@ def _sheet(settings: StarterSettings, tags: Sequence[str], count_tag: str, base:
     return SHEET.format(rows=_table("character", rows), outfit=_quoted(settings.name))
 
 
+def _numbers(usual: "Usual", turbo: bool) -> dict[str, str]:
+    """The settings of a real base, as lines of the recipe."""
+    steps, guidance = TURBO if turbo else (usual.steps, usual.guidance)
+    return {
+        "train": (
+            f"learning_rate = {usual.learning_rate:g}\nrank = {usual.rank}\nalpha = {usual.alpha}\n"
+            "batch = 2\nresolution = 1024"
+        ),
+        "sampling": f"steps = {steps}\nguidance = {guidance}\nsize = 1024\nbatch = 4",
+        "observers": OBSERVERS,
+    }
+
+
 def _table(name: str, rows: Mapping[str, object]) -> str:
     return f"[{name}]\n" + "".join(f"{key} = {_quoted(value)}\n" for key, value in rows.items())
 
@@ -301,15 +317,11 @@ TOON = {
     "sampling": "steps = 16\nguidance = 2.0\nsize = 96\nbatch = 8",
     "observers": "",
 }
-REAL_BASE = {
-    "train": "learning_rate = 2e-5\nrank = 32\nalpha = 32\nbatch = 2\nresolution = 1024",
-    "sampling": "steps = 32\nguidance = 4.5\nsize = 1024\nbatch = 4",
-    "observers": (
-        '\ntagger = "hf://SmilingWolf/wd-eva02-large-tagger-v3"  # fetched when it is first used;'
-        " see docs/observers.md\n# identity = …  # an identity model in CCIP format: more axes"
-    ),
-}
-TURBO = REAL_BASE | {"sampling": "steps = 10\nguidance = 1.0\nsize = 1024\nbatch = 4"}
+OBSERVERS = (
+    '\ntagger = "hf://SmilingWolf/wd-eva02-large-tagger-v3"  # fetched when it is first used;'
+    " see docs/observers.md\n# identity = …  # an identity model in CCIP format: more axes"
+)
+TURBO = (10, 1.0)  # steps and guidance
 STARTER = """\
 # onmodel run recipe.toml            train, measure and choose
 # onmodel run recipe.toml --dry-run  show the plan

@@ -22,7 +22,7 @@ from onmodel.curate.workshop import open_workshop
 from onmodel.errors import InputError
 from onmodel.evaluate.observers import load_observers
 from onmodel.events import Events
-from onmodel.families.registry import base_sha256, load_base, parse_base_rows
+from onmodel.families.registry import base_sha256, load_base, parse_base_rows, usual
 from onmodel.paths import check_distinct, check_name
 from onmodel.sample.pictures import Sampling
 from onmodel.toon.base import toon_base
@@ -106,8 +106,8 @@ class Generator:
         name = toon_base(self.base) or settings.hub or settings.family
         side = own.size or (96 if toon else 1024)
         sampling = Sampling(
-            own.steps or (16 if toon else 30),
-            own.guidance or (3.0 if toon else 4.5),
+            own.steps or (16 if toon else usual(settings.family).steps),
+            own.guidance or (3.0 if toon else usual(settings.family).guidance),
             weight=own.weight,
             width=side,
             height=side,

@@ -3,7 +3,7 @@ layers, licence. Nothing heavy is imported before it is needed.
 
 A family is a folder with the same files as every other one:
 
-    spec.py          Settings, COMPONENTS, published(), relatives(), spec_of_shapes(),
+    spec.py          Settings, COMPONENTS, USUAL, published(), relatives(), spec_of_shapes(),
                      spec_of_folder(), facts_of_folder()
     comfyui.py       find_parts()
     load.py          load(), tokenizer(), empty_pipeline(), export_single_files()
@@ -43,6 +43,7 @@ from onmodel.families.protocol import (
     FamilySpec,
     Part,
     Place,
+    Usual,
 )
 from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASES
@@ -74,6 +75,12 @@ def _file(family: str, name: str) -> Any:
 def components(family: str) -> tuple[Component, ...]:
     """What a base of the family consists of."""
     found: tuple[Component, ...] = _file(family, "spec").COMPONENTS
+    return found
+
+
+def usual(family: str) -> Usual:
+    """What a new recipe says for a base of the family."""
+    found: Usual = _file(family, "spec").USUAL
     return found
 
 

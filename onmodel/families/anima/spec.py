@@ -27,6 +27,7 @@ from onmodel.families.protocol import (
     FamilySpec,
     Linear,
     Resolution,
+    Usual,
 )
 from onmodel.hashing import read_json
 from onmodel.weights import read_header
@@ -35,6 +36,7 @@ _TOKENIZERS = (
     "single files hold no tokenizers; name a folder with `tokenizer/` (Qwen3's) and `t5_tokenizer/`"
     " (T5's), as in the base's diffusers repository, or that repository as `hub`"
 )
+USUAL = Usual(learning_rate=2e-5, rank=32, alpha=32, steps=32, guidance=4.5)
 COMPONENTS = (
     Component("transformer", "transformer", "dit"),
     Component("text_conditioner", "text conditioner", "dit"),

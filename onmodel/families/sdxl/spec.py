@@ -16,6 +16,7 @@ from onmodel.families.protocol import (
     FamilySpec,
     Linear,
     Resolution,
+    Usual,
 )
 from onmodel.families.sdxl.lora_layouts import (
     LEVELS,
@@ -37,6 +38,7 @@ _TOKENIZERS = (
     "single files hold no tokenizers; name a folder with `tokenizer/` and `tokenizer_2/` (CLIP's),"
     " as in a diffusers repository of SDXL, or that repository as `hub`"
 )
+USUAL = Usual(learning_rate=1e-4, rank=16, alpha=8, steps=28, guidance=6.0)
 COMPONENTS = (
     Component("unet", "unet", "checkpoint"),
     Component("text_encoder", "text encoder", "checkpoint"),
