@@ -103,9 +103,10 @@ def _run(lineage: Lineage, id: str) -> str:
 
 def _pictures(lineage: Lineage, id: str) -> str:
     node = lineage[id]
-    by = "an earlier model of this history" if node["settings"].get("model") else "a base model"
-    if node["settings"].get("endpoint"):
-        by = code_span(node["settings"]["image_model"])
+    settings = node.get("settings", {"model": "an earlier one"})  # all that older versions know
+    by = "an earlier model of this history" if settings.get("model") else "a base model"
+    if settings.get("endpoint"):
+        by = code_span(settings["image_model"])
     return f"{node['count']} pictures generated with {by}, {node['kept']} kept."
 
 
