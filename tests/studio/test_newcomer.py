@@ -75,6 +75,12 @@ def drop(page: "playwright.Page", folder: Path) -> None:
         devtools.send("Input.dispatchDragEvent", {"type": kind, **place, "data": data})
 
 
+def go(page: "playwright.Page", words: str) -> None:
+    """Follow a link. Scripts of the next page listen once it is loaded."""
+    page.click(words)
+    page.wait_for_load_state()
+
+
 def test_pictures_become_a_released_file(
     page: "playwright.Page", workspace: Path, tmp_path: Path
 ) -> None:
@@ -89,36 +95,37 @@ def test_pictures_become_a_released_file(
     page.click("#new button[type=submit]")
     page.wait_for_url("**/run", timeout=60_000)
 
-    page.click("nav >> text=Data")
+    go(page, "nav >> text=Data")
     page.click("#import")
     page.wait_for_selector(".cell img")
     page.click(".cell >> nth=0")
     page.click("#exclude")
     expect(page.locator(".cell.out")).to_have_count(1)
 
-    page.click("nav >> text=Run")
-    page.click("text=Edit the recipe")
+    go(page, "nav >> text=Run")
+    go(page, "text=Edit the recipe")
     text = page.input_value("#text")
     page.fill("#text", text.partition("[stages.trained]")[0] + TINY)
     expect(page.locator("#forms details.stage")).to_have_count(4)
-    page.click("text=Save")
+    with page.expect_response(lambda answer: answer.url.endswith("/recipe/save")):
+        page.click("text=Save")
     expect(page.locator(".mistake")).to_have_count(0)
-    page.click("text=Back to the run")
-    page.click("#stages button")
+    go(page, "text=Back to the run")
+    with page.expect_response("**/run/start"):
+        page.click("#stages button")
     expect(page.locator("#stages li.done")).to_have_count(4, timeout=RUN)
     expect(page.locator("#stages button")).to_have_text("Run")
 
-    page.click("nav >> text=Compare")
-    page.wait_for_load_state()
+    go(page, "nav >> text=Compare")
     page.click("button.picture >> nth=0")
     expect(page.locator("#zoom")).to_be_visible()
     assert page.evaluate("document.querySelector('#left').naturalWidth") == 64
     page.click("#close")
 
-    page.click("nav >> text=Results")
+    go(page, "nav >> text=Results")
     expect(page.frame_locator("iframe.report").locator("h1")).to_be_visible()
 
-    page.click("nav >> text=Release")
+    go(page, "nav >> text=Release")
     expect(page.locator("article.card")).to_contain_text("Momo")
     page.click("text=Check")
     expect(page.locator("#checked")).to_contain_text("Verified", timeout=60_000)
