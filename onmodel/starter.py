@@ -19,7 +19,7 @@ from onmodel.toon.base import toon_base
 
 if TYPE_CHECKING:
     from onmodel.curate.ingest import SourcePicture
-    from onmodel.families.protocol import Usual
+    from onmodel.families.usual import Usual
 
 EPOCHS = 10
 SHOWN_PER_EPOCH = 200  # pictures that an epoch shows, as repeats of small sets are usually chosen

@@ -174,7 +174,7 @@ def _recipe(
     base = _single(release.name, own, "base")
     tables: dict[str, dict[str, object]] = {}
     left_out: dict[str, str] = {}
-    bases: list[Any] = [base["name"]] if base.get("name") in TOON_BASES else []
+    bases: list[Any] = [base["name"]] if base.get("name") in tuple(TOON_BASES) else []
     for name, id in stages.items():
         settings, missing, found_base = _settings(name, own[id], maker)
         bases += [found_base] if found_base not in (None, *TOON_BASES) else []

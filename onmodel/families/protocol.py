@@ -84,17 +84,6 @@ class Component:
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
-    """What a new recipe says for a published base of 1024² pixels."""
-
-    learning_rate: float
-    rank: int
-    alpha: int
-    steps: int  # of sampling
-    guidance: float
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """Where a component is, and the field that names it. `single`: a single file, not a folder of
     its own."""

@@ -43,8 +43,8 @@ from onmodel.families.protocol import (
     FamilySpec,
     Part,
     Place,
-    Usual,
 )
+from onmodel.families.usual import Usual
 from onmodel.hashing import hash_json, sha256_file, tree_hash
 from onmodel.toon.base import TOON_BASES
 

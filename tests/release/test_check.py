@@ -208,7 +208,7 @@ FAULTS: dict[str, tuple[dict[str, Tensor], dict[str, str | None], str]] = {
     "SDXL": (
         {f"{SDXL_LAYER}.lora_down.weight": torch.ones(4, 2048)},
         {},
-        "fail: is a LoRA for SDXL, not for anima",
+        "fail: says it is for anima-base-v1.0/lora, its layers are SDXL's",
     ),
     "fp8": (
         {key: tensor.to(torch.float8_e4m3fn) for key, tensor in plain().items()},

@@ -27,8 +27,8 @@ from onmodel.families.protocol import (
     FamilySpec,
     Linear,
     Resolution,
-    Usual,
 )
+from onmodel.families.usual import Usual
 from onmodel.hashing import read_json
 from onmodel.weights import read_header
 

@@ -4,13 +4,16 @@
 is the noise level of the same picture divided by √ᾱ.
 """
 
+from __future__ import annotations  # names and sizes are read without torch
+
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = 1_000
 _FIRST, _LAST = 0.00085, 0.012  # β of the first and the last step ("scaled_linear")
@@ -30,6 +33,8 @@ class NoiseSchedule:
     @cached_property
     def alphas(self) -> Tensor:
         """ᾱ of each step [1000], float32, computed as diffusers does."""
+        import torch
+
         betas = torch.linspace(_FIRST**0.5, _LAST**0.5, STEPS, dtype=torch.float32) ** 2
         alphas = torch.cumprod(1.0 - betas, dim=0)
         if not self.zero_snr:

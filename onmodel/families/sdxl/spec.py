@@ -16,7 +16,6 @@ from onmodel.families.protocol import (
     FamilySpec,
     Linear,
     Resolution,
-    Usual,
 )
 from onmodel.families.sdxl.lora_layouts import (
     LEVELS,
@@ -31,6 +30,7 @@ from onmodel.families.sdxl.lora_layouts import (
     unet_name,
 )
 from onmodel.families.sdxl.noise import NoiseSchedule, Prediction
+from onmodel.families.usual import Usual
 from onmodel.hashing import read_json
 from onmodel.weights import read_header
 
