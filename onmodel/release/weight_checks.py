@@ -86,11 +86,12 @@ def _read(source: Path, spec: FamilySpec) -> None:
 def _fit(source: Path, words: Mapping[str, str], own: FamilySpec) -> Iterator[Finding]:
     """Whether a LoRA fits the known base that most of its layers fit. A base of one's own, which
     the header tells by its number of blocks, is not known here."""
-    known = {str(spec.blocks) for spec in known_specs()}
+    bases = [spec for spec in known_specs() if spec.name == own.name]
+    known = {str(spec.blocks) for spec in bases}
     if words.get(BLOCKS_KEY, "") not in ("", *known):
         return
     layers = set(own.lora_linears)
-    base = max(known_specs(), key=lambda spec: len(layers.intersection(spec.lora_linears)))
+    base = max(bases, key=lambda spec: len(layers.intersection(spec.lora_linears)))
     try:
         with LoraFile(source, base, dora=True) as lora:
             for note in lora.notes:

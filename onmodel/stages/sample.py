@@ -9,7 +9,7 @@ references do, and is spread over layouts and tags; every picture says why it wa
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,9 +54,7 @@ from onmodel.stages.base import (
 from onmodel.stages.choosing import captions, choose, density, faults_of, seen_tags
 from onmodel.stages.describe import FOLDER as SCENES
 from onmodel.stages.generating import PROMPTED, Generating
-
-if TYPE_CHECKING:
-    pass
+from onmodel.toon.base import TOON_BASES
 
 MAKES: Kind = "pictures"
 READS = Reads("sample", sheet=(*PROMPTED, "palette"), head=("seed", "threads"))
@@ -117,6 +115,10 @@ class Settings(Generating):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
+        if self.keep is not None and self.references is None:
+            raise ValueError('keep needs references = "<curate stage>" to judge by')
+        if self.endpoint is not None and not self.image_model:
+            raise ValueError("endpoint needs image_model, what it calls its model")
         if self.endpoint is not None and self.model is not None:
             raise ValueError("model and endpoint exclude each other; name one that draws")
         if self.endpoint is not None and not isinstance(self.size, int):
@@ -179,12 +181,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 
 def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    if settings.keep is not None and settings.references is None:
-        raise InputError(
-            f"stages.{context.name}.keep",
-            settings.keep,
-            'needs references = "<curate stage>" to judge by',
-        )
+    _check_observers(settings, context)
     drawn = _drawn(inputs, settings, context)
     verdicts = [(True, "all were wanted")] * len(drawn.paths)
     tags = [captions(prompt, context.character) for prompt in drawn.prompts]
@@ -232,6 +229,17 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         "settings": settings.told(),
     }
     return context.commit("pictures", add(parents, "pictures", name=context.name, **facts))
+
+
+def _check_observers(settings: Settings, context: Context) -> None:
+    """Raise InputError where what judges or captions pictures is missing, before any is drawn."""
+    needed = {"identity": settings.keep, "tagger": settings.tags}
+    toon = context.base_name in TOON_BASES
+    for observer, wanted in needed.items():
+        if wanted is not None and not toon and getattr(settings, observer) is None:
+            what = "keep" if observer == "identity" else "tags"
+            remedy = f"name the folder of one; {what} needs it"
+            raise InputError(f"stages.{context.name}.{observer}", "none", remedy)
 
 
 @dataclass(frozen=True)
@@ -350,12 +358,8 @@ def _seen(
     settings: Settings,
     context: Context,
 ) -> list[tuple[str, str]]:
-    """Captions of what the tagger sees; the sentence says the same. Raises InputError without a
-    tagger."""
-    if observers.tagger is None:
-        what = "name the folder of a tagger; tags needs one"
-        raise InputError(f"stages.{context.name}.tagger", "none", what)
-    assert settings.tags is not None
+    """Captions of what the tagger sees; the sentence says the same."""
+    assert settings.tags is not None and observers.tagger is not None
     character, found = context.character, []
     fewest, most = (number - 1 for number in settings.tags)  # one is the count tag
     for row in features.tags:
@@ -372,14 +376,8 @@ def _chosen(
     inputs: Inputs,
     context: Context,
 ) -> list[tuple[bool, str]]:
-    """Choose. Raises InputError without an identity model or enough references."""
+    """Choose. Raises InputError without enough references."""
     assert settings.keep is not None and settings.references is not None
-    if observers.identity is None:
-        raise InputError(
-            f"stages.{context.name}.identity",
-            "none",
-            "name the folder of an identity model; keep needs one",
-        )
     cache, palette = context.scratch / "features", context.character.palette
     dataset = inputs.artifact(settings.references.stage)
     references, _ = load_references(

@@ -68,7 +68,7 @@ WRONG = """
 do = "sample"
 model = "first"
 count = 2
-keep = 1
+prompts = { expression = [] }
 """
 SECRET = "a-secret-of-the-head"
 
@@ -194,7 +194,7 @@ def test_a_command_that_is_killed_goes_on(address: str, expected: Project, tmp_p
 def test_a_mistake_of_the_user_is_one_line_and_not_tried_again(
     address: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"stages\.wrong\.keep: 1 — needs references"):
+    with pytest.raises(InputError, match=r"stages\.wrong\.prompts\.expression: \[\] — list"):
         run(tmp_path, address, WRONG + DRAWN)
     project = Project(tmp_path / "project")
     states = Counter((run.stage, run.state) for run in project.ledger.runs())

@@ -76,6 +76,12 @@ def pipeline(family: Sdxl, scheduler: Any) -> StableDiffusionXLPipeline:
     return made
 
 
+def test_a_shift_is_refused(tiny_sdxl: Path) -> None:
+    family = loaded(tiny_sdxl)
+    with pytest.raises(InputError, match=r"shift: 5\.0 — bases that predict noise have none"):
+        sample(family, [Job(PROMPT, "", 1, 64, 64)], 2, 3.0, 5.0)
+
+
 def latents(*shape: int) -> Tensor:
     return torch.from_numpy(normal(shape, 0, "latents"))
 

@@ -13,8 +13,10 @@ from onmodel.engine import local
 from onmodel.engine.plan import make_plan
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
+from onmodel.evaluate.observers.files import TOON_ASSETS
 from onmodel.hashing import read_json
 from onmodel.recipe import load_recipe
+from onmodel.toon.base import TOON_BASE
 from tests.support.chat_server import Answer, Server, serving
 from tests.support.events import Recorded
 from tests.support.toon_pictures import toon_picture
@@ -158,6 +160,8 @@ def test_a_dry_run_asks_nothing_and_says_whom(tmp_path: Path, server: Server) ->
         (("tags = [5, 8]", "tags = [8, 5]"), "tags is"),
         (("agreement = 0.0\n", "agreement = 2\n"), "agreement"),
         (("keep = 2\n", ""), "set keep too"),
+        (('references = "references"', ""), "keep needs references"),
+        (("steps = 4", 'endpoint = "http://127.0.0.1:9/v1"'), "endpoint needs image_model"),
         (('scenes = "scenes"', 'scenes = "references"'), "makes a data set; name scenes"),
         (('scenes = "scenes"', 'scenes = "scenes"\nprompts = "check"'), "exclude each other"),
         (("steps = 4", 'image_model = "x"\nendpoint = "nothing"'), "endpoint"),
@@ -170,3 +174,13 @@ def test_wrong_settings_are_named_before_anything_runs(
     (tmp_path / "recipe.toml").write_text(text)
     with pytest.raises(InputError, match=match):
         make_plan(load_recipe(tmp_path / "recipe.toml"))
+
+
+def test_what_judges_is_missing_before_anything_is_drawn(tmp_path: Path, server: Server) -> None:
+    base = f'base = {{ family = "anima", folder = "{TOON_BASE}", device = "cpu" }}'
+    text = (HEAD + PAINTED).replace("seed = 3", f"{base}\nseed = 3")
+    for observer in ("identity", "tagger"):
+        with pytest.raises(InputError, match=rf"candidates\.{observer}: none — name the folder"):
+            run(tmp_path, server, text)
+        text += f'identity = "{TOON_ASSETS / "identity"}"\n'
+    assert not [question for question in server.questions if "prompt" in question]

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmodel.families.protocol import Schedule
+from onmodel.errors import InputError
+from onmodel.families.protocol import SamplingSettings, Schedule
 from onmodel.families.sdxl.noise import STEPS, NoiseSchedule
 
 
@@ -20,7 +21,9 @@ class NoiseSampling:
     def schedule(self, steps: int, shift: float, name: Schedule = "flow") -> Tensor:
         """`flow`, the default of every family: the steps of SDXL's EulerDiscreteScheduler,
         "leading" with an offset of 1; "trailing" for a base with zero terminal SNR, so that it
-        begins with pure noise. The others as in ComfyUI. There is no `shift`."""
+        begins with pure noise. The others as in ComfyUI. Raises InputError for a `shift`."""
+        if shift not in (1.0, SamplingSettings.model_fields["shift"].default):
+            raise InputError("shift", shift, "bases that predict noise have none; leave it out")
         table = self.trained.sigmas
         last = STEPS - 1
         match name:
