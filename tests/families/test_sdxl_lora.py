@@ -93,6 +93,14 @@ def test_the_whole_u_net_has_the_layers_that_kohyas_tools_adapt() -> None:
     assert counts == [72, 192]
 
 
+def test_a_lora_of_the_true_base_has_the_size_that_is_planned() -> None:
+    # 170 MB in bfloat16 at rank 32, as the files that people share
+    numbers = sum(
+        32 * (row.in_features + row.out_features) for row in published().targets("attention_mlp")
+    )
+    assert numbers == 85_114_880
+
+
 def test_kohyas_names_follow_from_the_modules_names() -> None:
     for row in [*published().targets("attention_mlp"), *published().text_linears]:
         down, _, _ = written_keys(row.name, "kohya")
