@@ -422,15 +422,14 @@ def _refuse_unknown(
             what = f"names layers in a way that is not known here (first: {shown(unknown[0])})"
             raise InputError("lora", path, f"{what}; export it in ComfyUI's layout")
         what = f"not for {spec.name}" if "LoRA" in kind else f"not a LoRA for {spec.name}"
-        first = (
-            f"none of its {total} keys names a layer of the {spec.backbone} (first:"
-            f" {shown(unknown[0])})"
-        )
-        raise InputError("lora", path, f"is {kind}, {what}: {first}; use a LoRA for {spec.name}")
-    named = ", ".join(shown(key) for key in unknown[:4])
-    raise InputError(
-        "lora", path, f"{len(unknown)} of {total} keys are unknown: {named}; export the LoRA alone"
-    )
+        first = f"none of its {total} keys names a layer of the {spec.backbone}"
+        told = f"{first} (first: {shown(unknown[0])})"
+        raise InputError("lora", path, f"is {kind}, {what}: {told}; use a LoRA for {spec.name}")
+    if convolutions := [key for key in unknown if len(entries[key].shape) == 4]:
+        what = f"changes convolutions (LoCon: {shown(convolutions[0])}), which are not read"
+        raise InputError("lora", path, f"{what}; use a LoRA of linear layers alone")
+    what = f"{len(unknown)} of {total} keys are unknown: {', '.join(map(shown, unknown[:4]))}"
+    raise InputError("lora", path, f"{what}; export the LoRA alone")
 
 
 def _are_layers(keys: Sequence[str], family: str, blocks: int) -> bool:

@@ -168,6 +168,18 @@ def test_a_lora_of_the_published_base_needs_no_header(tmp_path: Path) -> None:
     assert list(changes(path)) == ["input_blocks.5.1.transformer_blocks.0.attn1.to_q"]
 
 
+def test_convolutions_are_refused_by_name(spec: FamilySpec, tmp_path: Path) -> None:
+    stem = "lora_unet_input_blocks_1_0_in_layers_2"
+    convolution = {
+        f"{stem}.lora_down.weight": torch.ones(RANK, 32, 3, 3),
+        f"{stem}.lora_up.weight": torch.ones(32, RANK, 1, 1),
+        f"{stem}.alpha": torch.tensor(1.0),
+    }
+    path = written(tmp_path / "locon.safetensors", kohya(spec, 1.0) | convolution, spec)
+    with pytest.raises(InputError, match=r"changes convolutions \(LoCon: .*which are not read"):
+        changes(path)
+
+
 def test_files_are_told_from_animas(base: Path, spec: FamilySpec, tmp_path: Path) -> None:
     path = written(tmp_path / "lora.safetensors", kohya(spec, 1.0), spec)
     assert family_of(list(load_file(path))) == "sdxl"

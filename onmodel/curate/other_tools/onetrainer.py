@@ -56,8 +56,6 @@ OPTIONS = ToolOptions(
         "tag_delimiter": "a comma",
     },
     harmless={
-        "image": "its options are read",
-        "text": "its options are read",
         "name": "subsets are called by their folders",
         "seed": "the recipe's `seed` holds",
         "include_subdirectories": "folders are read as every source's",
@@ -113,7 +111,8 @@ def read(path: Path, rows: Sequence[object]) -> ForeignDataset:
             add_note(notes, f"{brief(told)} is not enabled and not read")
             continue
         inner = [as_table(f"{where}.{key}", concept.get(key) or {}) for key in ("image", "text")]
-        table = {**concept, **inner[0], **inner[1]}
+        outer = {key: value for key, value in concept.items() if key not in ("image", "text")}
+        table = {**outer, **inner[0], **inner[1]}
         OPTIONS.check(where, table, notes)
         folder = existing_folder(f"{where}.path", table.get("path"), path)
         base: dict[str, object] = {"shuffle_tags": False, "keep_tokens": 1, "caption": "tags"}
