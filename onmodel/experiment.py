@@ -182,6 +182,13 @@ class ExperimentSettings(StrictTable):
     replicates: int = Field(
         default=1, ge=1, le=MOST_TRAININGS, description="Trainings of each variant, by seed."
     )
+    stop_early: bool = Field(
+        default=False,
+        description=(
+            "Measure all variants on the first half of the prompts, and only the half of them whose"
+            " surest effect is largest on the rest."
+        ),
+    )
     grid: dict[str, Any] = Field(
         default_factory=dict,
         description=(

@@ -2,7 +2,7 @@
 it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,7 +83,7 @@ def report(recipe: RECIPE, name: NAME, project: PROJECT = None, as_json: JSON = 
         where = f" --project {project}" if project else ""
         remedy = f"is not measured yet; run `onmodel experiment run {recipe} {name}{where}`"
         raise InputError("experiment", name, remedy)
-    _show(experiment, place, made[experiment.evaluation], as_json)
+    _show(experiment, place, made, as_json)
 
 
 def execute(experiment: "Experiment", folder: Path, output: Output, engine: EngineChoice) -> None:
@@ -110,16 +110,18 @@ def execute(experiment: "Experiment", folder: Path, output: Output, engine: Engi
         with on_terminal(talk) as events:
             until = experiment.evaluation
             result = make_stages(experiment.recipe, until, engine, None, ALONE, place, events)
-        _show(experiment, place, result.artifacts[experiment.evaluation], output.as_json)
+        _show(experiment, place, result.artifacts, output.as_json)
 
 
-def _show(experiment: "Experiment", place: "Project", artifact: "Artifact", as_json: bool) -> None:
+def _show(
+    experiment: "Experiment", place: "Project", made: "Mapping[str, Artifact]", as_json: bool
+) -> None:
     """Write the page, and print the table or the JSON."""
     from onmodel.cli.tables import print_experiment
     from onmodel.hashing import read_json
     from onmodel.report.experiment import publish_experiment
 
-    table, page = publish_experiment(experiment, place, artifact)
+    table, page = publish_experiment(experiment, place, made)
     if as_json:
         say_json(read_json(page.with_suffix(".json")))
     else:

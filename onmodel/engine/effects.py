@@ -18,13 +18,15 @@ class Effect:
 
     The gain is the mean over pairs of trainings, and p that of the pair which differs least,
     adjusted by the verdict's rule: the questions over variants and axes (Holm), the other axes for
-    false discoveries. `floor`, in the axis' unit, is how far a twin lies from the others of its
+    false discoveries. What was `stopped` early has the numbers of the first prompts and p = 1.
+    `floor`, in the axis' unit, is how far a twin lies from the others of its
     kind, at most, or the axis' margin where that is more; a smaller gain is open.
     """
 
     variant: str
     comparison: Comparison
     floor: float
+    stopped: bool = False
 
     @property
     def faults(self) -> float:
@@ -32,28 +34,48 @@ class Effect:
         return self.comparison.gain / self.comparison.axis.fault
 
 
-def effects(evaluation: Evaluation, experiment: Experiment) -> list[Effect]:
+def effects(
+    evaluation: Evaluation, experiment: Experiment, first: Evaluation | None = None
+) -> list[Effect]:
     """Every variant's effect on every axis that its trainings and those of the base were measured
-    on."""
-    models = {row.name.partition("@")[0]: row for row in evaluation.models}
-    base = [models[name] for name in experiment.base]
-    compared: list[Comparison] = []
-    places: list[tuple[str, float]] = []  # variant and floor of each comparison
-    for axis in evaluation.axes:
-        floor = _floor(evaluation, axis, base)
-        for variant in experiment.compared:
-            trained = [models[name] for name in variant.stages]
-            rows = [compare(evaluation, axis, ours, one) for ours in trained for one in base]
-            if floor is not None and all(row.outcome != UNAVAILABLE for row in rows):
-                compared.append(_over_all(rows))
-                places.append((variant.name, floor))
+    on. `first`: the evaluation of the first prompts, where variants are stopped early."""
     found = []
-    for one, (name, floor) in zip(
-        decide(compared, evaluation.questions, LEVEL), places, strict=True
-    ):
-        row = replace(decided(one, one.p, LEVEL, floor), against=base[0].name)
-        found.append(Effect(name, row, floor))
+    for axis in evaluation.axes:
+        found += _on_axis(evaluation, axis, experiment, stopped=False)
+        if first is not None:
+            found += _on_axis(first, axis, experiment, stopped=True, but=evaluation)
+    decided_ = decide([one.comparison for one in found], evaluation.questions, LEVEL)
+    against = experiment.base[0]
+    return [
+        replace(one, comparison=replace(decided(row, row.p, LEVEL, one.floor), against=against))
+        for one, row in zip(found, decided_, strict=True)
+    ]
+
+
+def _on_axis(
+    evaluation: Evaluation,
+    axis: str,
+    experiment: Experiment,
+    stopped: bool,
+    but: Evaluation | None = None,
+) -> list[Effect]:
+    """The variants' effects on one axis, not decided yet; none of those measured in `but`."""
+    models, done = _by_stage(evaluation), _by_stage(but) if but is not None else {}
+    base = [models[name] for name in experiment.base]
+    floor = _floor(evaluation, axis, base)
+    found = []
+    for variant in experiment.compared:
+        trained = [models[name] for name in variant.stages if name in models and name not in done]
+        rows = [compare(evaluation, axis, ours, one) for ours in trained for one in base]
+        if floor is not None and rows and all(row.outcome != UNAVAILABLE for row in rows):
+            row = _over_all(rows)
+            row = replace(row, p=1.0, least=0.0) if stopped else row  # it counts in the family
+            found.append(Effect(variant.name, row, floor, stopped))
     return found
+
+
+def _by_stage(evaluation: Evaluation) -> dict[str, EvaluatedModel]:
+    return {row.name.partition("@")[0]: row for row in evaluation.models}
 
 
 def _over_all(rows: Sequence[Comparison]) -> Comparison:

@@ -25,6 +25,7 @@ from onmodel.stages.base import Plan
 from onmodel.stages.curate import PictureSource
 from onmodel.stages.curate import Settings as CurateSettings
 from onmodel.stages.curate import expected as expected_pictures
+from onmodel.stages.evaluate import Settings as EvaluateSettings
 from onmodel.stages.train import Settings as TrainSettings
 
 KEPT = ("keep_every", "keep_last", "keep_best")  # which checkpoints stay changes none of them
@@ -54,7 +55,8 @@ class Variant:
 @dataclass(frozen=True)
 class Experiment:
     """A recipe with the cells of an experiment. `base`: the base stage and its twins;
-    `evaluation`: the stage that measures all; `shared`: data set → the cells trained on it, where
+    `evaluation`: the stage that measures all; `first`: the one that measures all on the first
+    prompts, where variants are stopped early; `shared`: data set → the cells trained on it, where
     several are."""
 
     name: str
@@ -63,6 +65,7 @@ class Experiment:
     variants: Sequence[Variant]
     evaluation: str
     shared: Mapping[str, Sequence[str]]
+    first: str | None = None
 
     @property
     def compared(self) -> list[Variant]:
@@ -126,17 +129,20 @@ def expand(recipe: Recipe, name: str, settings: ExperimentSettings) -> Experimen
     found = Experiment(name, recipe, base, variants, f"{settings.base}_{name}", {})
     if not found.compared:
         raise InputError(place, "no variant", f"every variant is the same as {settings.base}")
-    count = len(recipe.stages) + len(cells.made) + 1
+    count = len(recipe.stages) + len(cells.made) + 1 + settings.stop_early
     if count > MOST_STAGES:
         work = f"{len(found.compared)} variants × replicates = {settings.replicates}"
         remedy = f"at most {MOST_STAGES}, with the recipe's own; {work} are too many, lower one"
         raise InputError(place, f"{count} stages", remedy)
     table = cells.measuring(like, found.cells, settings)
-    if found.evaluation in {**recipe.stages, **cells.made}:
-        remedy = f"{found.evaluation}, its evaluation, is another stage; rename the experiment"
-        raise InputError("experiments", name, remedy)
-    cells.made[found.evaluation] = table
-    cells.origin[found.evaluation] = place
+    if settings.stop_early:
+        first = f"{found.evaluation}_first"
+        looked = _first_look(table, found, steps[like], place)
+        cells.measure(first, looked, name)
+        early = {"stage": first, "prompts": looked["prompts"], "base": list(base)}
+        early["variants"] = [list(one.stages) for one in found.compared]
+        found, table = replace(found, first=first), {**table, "stop_early": early}
+    cells.measure(found.evaluation, table, name)
     kept = {one: row for one, row in cells.made.items() if one in _read(cells.made, found)}
     whole = replace(recipe, stages={**recipe.stages, **kept})
     cells.made = kept
@@ -298,6 +304,14 @@ class _Cells:
             found.append(self.add(f"{stage}_twin_{number}", {**kept, **seeded}, origin))
         return found
 
+    def measure(self, stage: str, table: Table, experiment: str) -> None:
+        """Add an evaluation under its own name, which must be free."""
+        if stage in {**self.recipe.stages, **self.made}:
+            remedy = f"{stage}, its evaluation, is another stage; rename the experiment"
+            raise InputError("experiments", experiment, remedy)
+        self.made[stage] = table
+        self.origin[stage] = self.place
+
     def measuring(self, like: str, cells: Sequence[str], settings: ExperimentSettings) -> Table:
         """The table of the evaluation of all cells, as the stage `like` measures."""
         table = {**self.recipe.stages[like], "models": list(cells), **NOT_ASKED}
@@ -309,6 +323,17 @@ class _Cells:
             planned = self.planned()
             table["training"] = sorted({one for cell in cells for one in _data_sets(cell, planned)})
         return table
+
+
+def _first_look(table: Table, found: Experiment, like: Step, place: str) -> Table:
+    """The table of an evaluation on the first half of the prompts. Raises InputError where there is
+    nothing to stop."""
+    if len(found.compared) < 2:
+        remedy = "has one variant, so none can be stopped; delete stop_early, or add a variant"
+        raise InputError(f"{place}.stop_early", "true", remedy)
+    settings = like.settings
+    assert isinstance(settings, EvaluateSettings)
+    return {**table, "prompts": -(-settings.asked // 2)}
 
 
 def _named_stage(recipe: Recipe, verbs: Sequence[str], name: str | None, field: str) -> str:
@@ -455,7 +480,7 @@ def _data_sets(cell: str, planned: Mapping[str, Step]) -> list[str]:
 def _read(made: Mapping[str, Table], found: Experiment) -> set[str]:
     """The added stages that the evaluation reads; a variant that is the same as another needs
     none."""
-    wanted = {found.evaluation, *found.cells}
+    wanted = {found.evaluation, *found.cells} | ({found.first} if found.first else set())
     for cell in found.cells:
         table = made.get(cell, {})
         wanted |= {

@@ -1,6 +1,6 @@
 """What each change of an experiment does: as typed rows, as JSON and CSV, and as a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +34,7 @@ COLUMNS = (
     "unit",
     "outcome",
     "exploratory",
+    "stopped",
 )
 RULE = (
     "Differences to the base, 95 % intervals over prompts; positive and right of the line is"
@@ -45,9 +46,26 @@ RULE = (
     " are exploratory (Benjamini-Hochberg). Variants with other data are shown as many pictures as"
     " the base, so what is left out is replaced by the rest."
 )
+STOPPED = (
+    " Variants that were stopped early have the numbers of the first prompts, are never called"
+    " better or worse, and stay in their family."
+)
 
 ABSENT = "\N{EN DASH}"  # where a variant has no comparison
 NO_EFFECT = {"outcome": "unavailable", "words": ABSENT, "strip": "", "change": "", "tip": ""}
+
+
+@dataclass(frozen=True)
+class MeasuredPictures:
+    """A measured model with the folder of its pictures."""
+
+    model: EvaluatedModel
+    folder: Path
+
+    def first(self, prompt: str) -> str:
+        """The first picture of a prompt as a data URI; "" where there is none."""
+        files = self.model.pictures.get("L", {}).get(prompt, ())
+        return encode(self.folder / files[0]) if files else ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,7 @@ def effect_rows(found: Sequence[Effect], experiment: Experiment) -> list[dict[st
             "unit": one.comparison.axis.unit,
             "outcome": one.comparison.outcome,
             "exploratory": one.comparison.exploratory,
+            "stopped": one.stopped,
         }
         for one in found
     ]
@@ -149,7 +168,10 @@ def sentences(found: Sequence[Effect], experiment: Experiment) -> list[str]:
         for outcome in ("better", "worse"):
             named = [_named(one) for one in own if one.outcome == outcome]
             parts += [f"{outcome} {', '.join(named)}"] if named else []
-        lines.append(f"{title}: {'; '.join(parts) or 'changes no axis for certain'}.")
+        told = "; ".join(parts) or "changes no axis for certain"
+        if any(one.stopped for one in found if one.variant == variant.name):
+            told += f" (stopped after {own[0].prompts} prompts)"
+        lines.append(f"{title}: {told}.")
     return lines
 
 
@@ -175,10 +197,10 @@ def write_page(
     table: ExperimentTable,
     experiment: Experiment,
     evaluation: Evaluation,
-    pictures: Path,
+    pictures: Mapping[str, MeasuredPictures],
     path: Path,
 ) -> None:
-    """Write the page. `pictures` is the folder of the evaluation."""
+    """Write the page. `pictures`: the measured stages with theirs."""
     rows = []
     for row in table.rows:
         found = row.comparisons
@@ -205,27 +227,39 @@ def write_page(
         "sentences": table.sentences,
         "next_step": table.next_step,
         "rows": rows,
-        "pictures": _pictures(experiment, evaluation, pictures),
-        "rule": RULE.format(questions=", ".join(questions)),
+        "pictures": _rows_of_pictures(experiment, evaluation, pictures),
+        "rule": RULE.format(questions=", ".join(questions)) + (STOPPED if experiment.first else ""),
     }
     html = environment().get_template("experiment.html.j2").render(page=page)
     write_atomic(path, html.encode())
 
 
 def publish_experiment(
-    experiment: Experiment, project: Project, artifact: Artifact
+    experiment: Experiment, project: Project, made: Mapping[str, Artifact]
 ) -> tuple[ExperimentTable, Path]:
     """Write the page of a finished experiment into the project's report, its JSON and CSV beside
-    it. `artifact` is the evaluation. Returns the table and the page's path."""
-    evaluation = read_evaluation(artifact.path / FILE)
-    found = effects(evaluation, experiment)
+    it. `made`: stage → what it made. Returns the table and the page's path."""
+    looks = [made[stage].path for stage in (experiment.first, experiment.evaluation) if stage]
+    *firsts, evaluation = [read_evaluation(folder / FILE) for folder in looks]
+    found = effects(evaluation, experiment, *firsts)
     table = experiment_table(found, evaluation, experiment)
     path = inside(project.folder / "report", f"{file_of(experiment)}.html", "experiment")
+    pictures = pictures_of(zip([*firsts, evaluation], looks, strict=True))
     with project.results():
         write_json(path.with_suffix(".json"), as_dict(found, evaluation, experiment))
         write_rows(path.with_suffix(".csv"), COLUMNS, effect_rows(found, experiment))
-        write_page(table, experiment, evaluation, artifact.path, path)
+        write_page(table, experiment, evaluation, pictures, path)
     return table, path
+
+
+def pictures_of(looks: Iterable[tuple[Evaluation, Path]]) -> dict[str, MeasuredPictures]:
+    """Stage → its pictures in the last of the evaluations, each with its folder, that measured
+    it."""
+    return {
+        row.name.partition("@")[0]: MeasuredPictures(row, folder)
+        for evaluation, folder in looks
+        for row in evaluation.models
+    }
 
 
 def file_of(experiment: Experiment) -> str:
@@ -247,25 +281,18 @@ def _named(one: Comparison) -> str:
     return f"{one.axis.short} {one.change}{mark}"
 
 
-def _pictures(
-    experiment: Experiment, evaluation: Evaluation, folder: Path
+def _rows_of_pictures(
+    experiment: Experiment, evaluation: Evaluation, pictures: Mapping[str, MeasuredPictures]
 ) -> Sequence[Mapping[str, object]]:
     """Prompts spread over the plan: the picture of the base and of each variant from the same
-    noise."""
-    models = {row.name.partition("@")[0]: row for row in evaluation.models}
-    columns = {experiment.base[0]: models[experiment.base[0]]}
-    columns |= {one.name: models[one.stages[0]] for one in experiment.compared}
+    noise; "" where a variant was stopped before."""
+    columns = {experiment.base[0]: pictures[experiment.base[0]]}
+    columns |= {one.name: pictures[one.stages[0]] for one in experiment.compared}
     prompts = evaluation.plan.prompts
     step = max(1, len(prompts) // PROMPTS_SHOWN)
     rows = []
     for prompt in prompts[::step][:PROMPTS_SHOWN]:
-        shown = [(name, _picture(row, prompt.id, folder)) for name, row in columns.items()]
-        if all(uri for _, uri in shown):
+        shown = [(name, own.first(prompt.id)) for name, own in columns.items()]
+        if shown[0][1]:
             rows.append({"text": prompt.text["L"], "shown": shown})
     return rows
-
-
-def _picture(row: EvaluatedModel, prompt: str, folder: Path) -> str:
-    """The first picture of a prompt as a data URI; "" where there is none."""
-    files = row.pictures.get("L", {}).get(prompt, ())
-    return encode(folder / files[0]) if files else ""

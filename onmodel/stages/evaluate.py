@@ -20,12 +20,12 @@ from onmodel.evaluate.assess import (
     Assessed,
     Assessor,
     Design,
-    load_references,
     load_training,
     shared_tables,
 )
 from onmodel.evaluate.axes import AXES
 from onmodel.evaluate.compare import first_look
+from onmodel.evaluate.early_stop import EarlyStop
 from onmodel.evaluate.evaluation import (
     FILE,
     QUESTIONS,
@@ -46,6 +46,7 @@ from onmodel.policy import check_text
 from onmodel.records import Artifact, Model
 from onmodel.sample.pictures import PictureOrder, cached
 from onmodel.sample.suites import SUITES, Prompt, SuiteName, suite, vocabulary_of
+from onmodel.stages.assessing import floors, make_assessor
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -79,6 +80,13 @@ class Settings(Generating):
         min_length=1, description='Models, e.g. "release_2@*" for all checkpoints of a stage.'
     )
     suite: SuiteName = Field(default="choose", description="Set of prompts.")
+    prompts: int | None = Field(
+        default=None, ge=2, description="Only so many prompts of the suite, its first ones."
+    )
+    stop_early: EarlyStop | None = Field(
+        default=None,
+        description="Set by an experiment with stop_early: which models a first look leaves.",
+    )
     seeds: int = Field(default=2, ge=1, le=MOST_SEEDS, description="Pictures per prompt and arm.")
     triggers: dict[str, str] = Field(
         default_factory=dict,
@@ -126,13 +134,41 @@ class Settings(Generating):
                 raise ValueError(f"{name} is no axis{near}")
         return names
 
+    def keyed(self) -> dict[str, object]:
+        return self._used(super().keyed())
+
+    def told(self) -> dict[str, object]:
+        return self._used(super().told())
+
+    def _used(self, settings: dict[str, object]) -> dict[str, object]:
+        """Without newer settings that are unset, so that what was made before they existed is
+        found."""
+        unused = [name for name in ("prompts", "stop_early") if getattr(self, name) is None]
+        return {name: value for name, value in settings.items() if name not in unused}
+
+    @property
+    def asked(self) -> int:
+        """How many prompts are asked."""
+        return len(SUITES[self.suite]) if self.prompts is None else self.prompts
+
+    def chosen_prompts(self, character: Character, base_name: str) -> list[Prompt]:
+        """The prompts that are asked."""
+        return suite(self.suite, character, vocabulary_of(base_name))[: self.asked]
+
     def named_stages(self) -> list[NamedStage]:
         models = [NamedStage("models", name, "models") for name in self.models]
         training = [NamedStage("training", name, "dataset") for name in self.training]
-        first = [] if self.more_of is None else [NamedStage("more_of", self.more_of, "evaluation")]
+        looks = {
+            "more_of": self.more_of,
+            "stop_early.stage": self.stop_early and self.stop_early.stage,
+        }
+        first = [NamedStage(field, name, "evaluation") for field, name in looks.items() if name]
         return [*first, *models, *super().named_stages(), *training]
 
     def check(self, base_name: str, character: Character) -> None:
+        if self.asked > len(SUITES[self.suite]):
+            remedy = f'suite "{self.suite}" has {len(SUITES[self.suite])}'
+            raise InputError("prompts", self.asked, remedy)
         if self.more_of is None:
             return
         if self.suite != SUITE:
@@ -147,6 +183,10 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     names = names_of(settings.models, before)
     count = sum(named(reference, before) for reference in settings.models)
     models = count if names is None else len(names)
+    measured = 0  # prompts that a first look has drawn already
+    if settings.stop_early is not None:
+        names, measured = None, settings.stop_early.prompts
+        models -= settings.stop_early.stopped
     for name in settings.triggers:
         if names is not None and name not in names:
             raise InputError("triggers", name, f"no such model; there are {', '.join(names)}")
@@ -155,7 +195,7 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     if settings.more_of is not None:  # at most; floors and negatives are not measured again
         prompts, arms = len(SUITES[WHOLE]) - len(SUITES[SUITE]), 3 + 2 * models
     else:
-        prompts = len(SUITES[settings.suite])
+        prompts = settings.asked - measured
         arms = (3 + 2 * models) * (1 + settings.negatives) + 3 * settings.floors
     pictures = prompts * settings.seeds * arms
     drawn = settings.sampling.drawn(pictures)
@@ -183,7 +223,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 
 
 def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
-    models = inputs.models(settings.models)
+    models = _models(inputs, settings)
     names = [model.name for model in models]
     for name, word in settings.triggers.items():
         if name not in names:
@@ -205,7 +245,9 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         first = first_look(settings.more_of, before)
         if not first.open:
             return _nothing_open(first, inputs, settings, context)
-    assessor = make_assessor(inputs, settings, settings.suite, settings.seeds, context)
+    assessor = make_assessor(
+        inputs, settings, settings.suite, settings.seeds, context, settings.prompts
+    )
     assessor = replace(assessor, triggers=settings.triggers)
     if settings.training:
         datasets = {root(inputs.lineage(name)): inputs.artifact(name) for name in settings.training}
@@ -222,7 +264,7 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
         assessor = _with_more(assessor, first, models, context)
     found, controls = assessor.assess(models)
     if settings.floors and first is None:
-        controls |= _floors(assessor, models[0], context)
+        controls |= floors(assessor, models[0], context)
     rows = []
     for model, assessed in zip(models, found, strict=True):
         row = _row(assessed, model.name, assessor, context.out)
@@ -270,8 +312,8 @@ def _run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
 def drawings(inputs: Inputs, settings: Settings, context: Context) -> list[PictureOrder]:
     """The pictures that the stage will request, without those of `floors`: for the base and for
     each model those of every prompt."""
-    models, character = inputs.models(settings.models), context.character
-    prompts = suite(settings.suite, character, vocabulary_of(context.base_name))
+    models, character = _models(inputs, settings), context.character
+    prompts = settings.chosen_prompts(character, context.base_name)
     first = Design(
         character=character,
         suite=settings.suite,
@@ -294,6 +336,16 @@ def drawings(inputs: Inputs, settings: Settings, context: Context) -> list[Pictu
         for design in designs
         for model in (None, *models)
     ]
+
+
+def _models(inputs: Inputs, settings: Settings) -> list[Model]:
+    """The models that are measured: all, or those that a first look leaves."""
+    models = inputs.models(settings.models)
+    if settings.stop_early is None:
+        return models
+    first = read_evaluation(inputs.artifact(settings.stop_early.stage).path / FILE)
+    stay = settings.stop_early.going_on(first)
+    return [model for model in models if model.name.partition("@")[0] in stay]
 
 
 def without_negatives(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -347,54 +399,6 @@ def _learnt(model: Model, datasets: Collection[str]) -> list[str]:
             seen.add(id)
             todo += lineage[id]["used"] if lineage[id]["type"] != "dataset" else []
     return [id for id in datasets if id in seen]
-
-
-def _floors(assessor: Assessor, model: Model, context: Context) -> dict[str, Assessed]:
-    """What the axes read where there is nothing to read: R, the base under other noise, and Z, a
-    null LoRA."""
-    from onmodel.evaluate.null import write_null
-
-    path = context.scratch / "null.safetensors"
-    write_null(model.path, path, context.family().spec, context.seed)
-    (null,), _ = assessor.assess([Model.of("null", path)])
-    return {
-        "R": assessor.reseeded(),
-        "Z": Assessed(null.axes, {"Z": null.pictures["L"]}, null.answers),
-    }
-
-
-def make_assessor(
-    inputs: Inputs, settings: Generating, suite_name: SuiteName, seeds: int, context: Context
-) -> Assessor:
-    """The plan's assessor from a stage's settings."""
-    vocabulary = vocabulary_of(context.base_name)
-    prompts = suite(suite_name, context.character, vocabulary)
-    for prompt in prompts:
-        for arm, text in prompt.text.items():
-            check_text(text, f"prompt {prompt.id}, arm {arm}")
-    observers = settings.observers(context)
-    cache, palette = context.scratch / "features", context.character.palette
-    references = None
-    if settings.references:
-        dataset = inputs.artifact(settings.references.stage)
-        references = load_references(
-            dataset, settings.references.subset, observers, palette, cache, context.events
-        )
-    return Assessor(
-        family=context.family,
-        base_sha256=context.base_sha256,
-        character=context.character,
-        vocabulary=vocabulary,
-        suite=suite_name,
-        prompts=prompts,
-        seeds=seeds,
-        sampling=settings.sampling,
-        observers=observers,
-        references=references,
-        pictures=context.pictures,
-        cache=cache,
-        events=context.events,
-    )
 
 
 def _row(found: Assessed, name: str, assessor: Assessor, out: Path) -> EvaluatedModel:

@@ -63,6 +63,7 @@ from onmodel.lora.methods import choose
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import SUITES, SuiteName
 from onmodel.stages import merge
+from onmodel.stages.assessing import make_assessor
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -72,7 +73,7 @@ from onmodel.stages.base import (
     Reads,
     keep_models,
 )
-from onmodel.stages.evaluate import JUDGED, make_assessor, named
+from onmodel.stages.evaluate import JUDGED, named
 from onmodel.stages.generating import MOST_SEEDS, Generating
 from onmodel.stages.select import Bounded, say
 from onmodel.train.options import LARGEST_RANK

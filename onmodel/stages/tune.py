@@ -30,6 +30,7 @@ from onmodel.lora.file import LoraFile
 from onmodel.records import Artifact, Model
 from onmodel.sample.suites import vocabulary_of, wide_suite
 from onmodel.stages import merge
+from onmodel.stages.assessing import make_assessor
 from onmodel.stages.base import (
     Context,
     Inputs,
@@ -39,7 +40,7 @@ from onmodel.stages.base import (
     Reads,
     keep_models,
 )
-from onmodel.stages.evaluate import JUDGED, make_assessor, named
+from onmodel.stages.evaluate import JUDGED, named
 from onmodel.stages.generating import MOST_LORA_WEIGHT, Generating
 from onmodel.stages.select import Bounded, say
 

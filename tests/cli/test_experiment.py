@@ -57,3 +57,21 @@ def test_an_experiment_is_planned_run_and_reported(
     assert kept.returncode == 0, kept.stderr
     again = onmodel("experiment", "status", "two.toml", "second")
     assert "6 of 6 stages are made" in again.stdout
+
+
+def test_variants_are_stopped_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = TABLES.replace("list.equal", "stop_early = true\nlist.small").replace(
+        "= 4\n", "= 2\n", -1
+    )
+    Path("two.toml").write_text(RECIPE + more)
+    run = onmodel("experiment", "run", "two.toml", "second", "--json")
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    stopped = {row["variant"] for row in told["effects"] if row["stopped"]}
+    assert len(stopped) == 1 and stopped < {"fewer", "small"}
+    assert sum("(stopped after 6 prompts)." in line for line in told["sentences"]) == 1
+    status = onmodel("experiment", "status", "two.toml", "second")
+    assert "8 of 8 stages are made" in status.stdout
+    page = Path("two/report/experiment-look_second.html").read_text()
+    assert "stopped early" in page

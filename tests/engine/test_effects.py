@@ -26,6 +26,7 @@ from onmodel.report.experiment import (
     effect_rows,
     experiment_table,
     next_step,
+    pictures_of,
     write_page,
 )
 from onmodel.report.numbers import write_rows
@@ -69,7 +70,7 @@ def test_a_subset_that_makes_the_yellow_is_found(experiment: Experiment, tmp_pat
     table = experiment_table(found, measured, experiment)
     assert table.sentences[2].startswith("Without backgwa_additional: better colour cast +5.")
     page = tmp_path / "experiment.html"
-    write_page(table, experiment, measured, tmp_path, page)
+    write_page(table, experiment, measured, pictures_of([(measured, tmp_path)]), page)
     reader = Reader()
     reader.feed(page.read_text(encoding="utf-8"))
     text = " ".join(reader.text)
@@ -94,7 +95,8 @@ def test_a_variant_without_an_axis_leaves_the_others_in_their_columns(
     ]
     measured = replace(measured, models=models)
     table = experiment_table(effects(measured, experiment), measured, experiment)
-    write_page(table, experiment, measured, tmp_path, tmp_path / "page.html")
+    pictures = pictures_of([(measured, tmp_path)])
+    write_page(table, experiment, measured, pictures, tmp_path / "page.html")
     cells = re.findall(r'<td class="(better|unavailable)"', (tmp_path / "page.html").read_text())
     assert cells == ["unavailable", "better"]
     output = io.StringIO()
@@ -128,8 +130,34 @@ def test_the_page_shows_pictures_of_the_same_noise(experiment: Experiment, tmp_p
     Image.new("RGB", (8, 8), "#ffcc00").save(tmp_path / "a.png")
     measured = evaluation(experiment, {}, noise=0.1)
     for row in measured.models:
-        pictures = {"L": {id: ["a.png"] for id in row.per_prompt["colour_cast"]}}
-        object.__setattr__(row, "pictures", pictures)
+        named = {"L": {id: ["a.png"] for id in row.per_prompt["colour_cast"]}}
+        object.__setattr__(row, "pictures", named)
     table = experiment_table(effects(measured, experiment), measured, experiment)
-    write_page(table, experiment, measured, tmp_path, tmp_path / "page.html")
+    pictures = pictures_of([(measured, tmp_path)])
+    write_page(table, experiment, measured, pictures, tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text().count("data:image/webp") == 8 * 5
+
+
+def test_a_stopped_variant_is_told_from_the_first_prompts_and_never_called(
+    experiment: Experiment, tmp_path: Path
+) -> None:
+    moved = experiment.compared[0].stages[0]
+    first = evaluation(experiment, {WITHOUT: -5.5, moved: 5.5}, noise=0.1)
+    whole = replace(first, models=[row for row in first.models if WITHOUT not in row.name])
+    found = effects(whole, experiment, first)
+    told = {one.variant.removeprefix("without_"): one for one in found}
+    assert told["backgwa_base"].comparison.outcome == "worse"
+    stopped = told["backgwa_additional"]
+    assert [name for name, one in told.items() if one.stopped] == ["backgwa_additional"]
+    assert stopped.comparison.outcome == "open" and stopped.comparison.p == 1
+    assert stopped.comparison.gain == pytest.approx(5.5, abs=0.4)
+    # The family stays as large as without stopping.
+    without = {one.variant: one.comparison.p for one in effects(first, experiment)}
+    assert told["backgwa_base"].comparison.p == without["without_backgwa_base"]
+    table = experiment_table(found, whole, experiment)
+    assert table.sentences[2].endswith("(stopped after 24 prompts).")
+    pictures = pictures_of([(first, tmp_path), (whole, tmp_path)])
+    halved = replace(experiment, first="first")
+    write_page(table, halved, whole, pictures, tmp_path / "page.html")
+    assert "stopped early have the numbers" in (tmp_path / "page.html").read_text()
+    assert effect_rows(found, experiment)[-1]["stopped"] is True

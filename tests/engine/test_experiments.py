@@ -338,3 +338,28 @@ list.small.train.rank = 4
         ["first_rank_4", "first_two"],
         [],
     ]
+
+
+def test_stop_early_asks_the_first_half_of_the_prompts_of_all(tmp_path: Path) -> None:
+    variants = 'stop_early = true\nlist.a.leave_out = ["extra"]\nlist.b."train.rank" = 4\n'
+    found = varied(tmp_path, variants + 'list.c."train.rank" = 2\n')
+    steps = steps_of(found)
+    assert found.first == "trained_first_first"
+    first, whole = steps[found.first].settings, steps[found.evaluation].settings
+    assert isinstance(first, EvaluateSettings) and isinstance(whole, EvaluateSettings)
+    assert first.prompts == 6 and first.models == whole.models == found.cells
+    assert whole.stop_early is not None and whole.stop_early.kept == 2
+    pictures = steps[found.evaluation].plan.pictures
+    assert steps[found.first].plan.pictures == 6 * 2 * (3 + 2 * 6)
+    assert pictures == 6 * 2 * (3 + 2 * 5)
+
+
+def test_one_variant_cannot_be_stopped_early(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"experiments.first.stop_early.*none can be stopped"):
+        varied(tmp_path, 'stop_early = true\nlist.a."train.rank" = 4\n')
+
+
+def test_more_prompts_than_the_suite_has_are_refused(tmp_path: Path) -> None:
+    text = RECIPE.replace('models = ["trained"]', 'models = ["trained"]\nprompts = 13')
+    with pytest.raises(InputError, match=r"measured.prompts.*13.*has 12"):
+        make_plan(read(tmp_path, text + 'list.a."train.rank" = 4\n'))

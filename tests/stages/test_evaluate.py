@@ -23,6 +23,7 @@ from onmodel.hashing import read_json, tree_hash, write_atomic, write_json
 from onmodel.ledger.lineage import add, root
 from onmodel.records import Artifact
 from onmodel.stages import evaluate
+from onmodel.stages.assessing import make_assessor
 from onmodel.stages.base import Inputs, Plan
 from tests.support.drawn_family import (
     DrawnFamily,
@@ -261,7 +262,7 @@ def test_another_plan_is_another_signature(family: DrawnFamily, tmp_path: Path) 
     made = set()
     for change in changes:
         table, where = settings(tmp_path, **change), drawn_context(tmp_path, family)
-        assessor = evaluate.make_assessor(inputs(tmp_path), table, table.suite, table.seeds, where)
+        assessor = make_assessor(inputs(tmp_path), table, table.suite, table.seeds, where)
         made.add(assessor.signature)
     assert len(made) == len(changes)
 
