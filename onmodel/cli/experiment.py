@@ -105,12 +105,13 @@ def execute(experiment: "Experiment", folder: Path, output: Output, engine: Engi
         if output.as_json:
             say_json(_plan(experiment, steps_seconds=[step.seconds for step in steps]))
         return
-    place = Project(folder)
-    with place.writing():
-        with on_terminal(talk) as events:
-            until = experiment.evaluation
-            result = make_stages(experiment.recipe, until, engine, None, ALONE, place, events)
-        _show(experiment, place, result.artifacts, output.as_json)
+    with engine.connection(experiment.recipe):
+        place = Project(folder)
+        with place.writing():
+            with on_terminal(talk) as events:
+                until = experiment.evaluation
+                result = make_stages(experiment.recipe, until, engine, None, ALONE, place, events)
+            _show(experiment, place, result.artifacts, output.as_json)
 
 
 def _show(

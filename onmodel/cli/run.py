@@ -1,7 +1,8 @@
 """`onmodel run RECIPE`: print the plan, run what the project lacks, show the result."""
 
 import os
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,8 +53,7 @@ class EngineChoice(CommandSettings):
         "What runs the stages: this process, or a Ray cluster.", "local"
     )
     address: str | None = option(
-        "Address of the Ray cluster: auto, host:port or ray://host:port. Default: a cluster of this"
-        " machine alone.",
+        "Address of the Ray cluster: auto or host:port. Default: a cluster of this machine alone.",
         None,
     )
     per_card: int = option("Workers of the cluster that share a card.", 1, least=1, most=16)
@@ -67,6 +67,11 @@ class EngineChoice(CommandSettings):
             if self.address is not None and not self.address.strip():
                 remedy = "is empty; name the cluster (auto, host:port), or leave the option out"
                 raise InputError("--address", repr(self.address), remedy)
+            if self.address is not None and "://" in self.address:
+                remedy = (
+                    "Ray's client is not used; on a machine of the cluster, give auto or host:port"
+                )
+                raise InputError("--address", self.address, remedy)
             if "WORLD_SIZE" in os.environ:
                 remedy = "runs each training in one process; leave out the launcher, or the engine"
                 raise InputError("--engine", "ray", remedy)
@@ -74,6 +79,19 @@ class EngineChoice(CommandSettings):
             option = "--per-card" if self.address is None else "--address"
             value = self.per_card if self.address is None else self.address
             raise InputError(option, value, "belongs to a cluster; add --engine ray")
+
+    @contextmanager
+    def connection(self, recipe: "Recipe") -> Iterator[None]:
+        """The connection to the cluster, before a project is made; nothing for the engine local.
+        Raises InputError without a cluster, or for a base that cannot be sent to it."""
+        if self.engine == "local":
+            yield
+            return
+        from onmodel.engine.cluster.engine import check_base, connected
+
+        check_base(recipe)
+        with connected(self.address):
+            yield
 
 
 @expand
@@ -117,7 +135,8 @@ def execute(
             _forecast(recipe, steps, output.as_json)
         else:
             making = partial(make_stages, recipe, until, engine, output.tracker, processes)
-            _run(recipe, folder or Path(path.stem), until, output, processes, making)
+            with engine.connection(recipe):
+                _run(recipe, folder or Path(path.stem), until, output, processes, making)
 
 
 def _plan(

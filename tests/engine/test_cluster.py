@@ -211,6 +211,7 @@ def test_without_the_token_there_is_no_connection(address: str, tmp_path: Path) 
     refused = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "no authentication token was found" in refused.stderr.splitlines()[-1]
+    assert not (tmp_path / "project").exists()
 
 
 def test_a_base_that_is_not_sent_is_refused_before_anything_runs(
@@ -224,9 +225,11 @@ def test_a_base_that_is_not_sent_is_refused_before_anything_runs(
         engine.run(load_recipe(tmp_path / "recipe.toml"), project, Recorded())
 
 
-def test_an_empty_address_is_refused() -> None:
+def test_an_empty_address_and_one_of_rays_client_are_refused() -> None:
     with pytest.raises(InputError, match=r"--address: '' — is empty"):
         EngineChoice(engine="ray", address="").check()
+    with pytest.raises(InputError, match=r"--address: ray://a:10001 — .* give auto or host:port"):
+        EngineChoice(engine="ray", address="ray://a:10001").check()
 
 
 def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

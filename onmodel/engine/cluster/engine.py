@@ -93,13 +93,17 @@ def _check_share(work: Work, steps: Sequence[Step], per_card: int, share: int) -
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A connection to the cluster at an address; a cluster of this machine alone without one. Only
-    those that have its token can connect to a cluster, unless RAY_AUTH_MODE says otherwise."""
+    """A connection to the cluster at an address; a cluster of this machine alone without one; the
+    connection there is already, where there is one. Only those that have its token can connect to a
+    cluster, unless RAY_AUTH_MODE says otherwise. Raises InputError without a cluster there."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray.exceptions import RayError
 
+    if ray.is_initialized():
+        yield
+        return
     alone: dict[str, Any] = {} if address else {"include_dashboard": False}
     if (
         not address and sys.platform == "linux"
