@@ -214,6 +214,15 @@ def test_without_the_token_there_is_no_connection(address: str, tmp_path: Path) 
     assert not (tmp_path / "project").exists()
 
 
+@pytest.mark.parametrize("where", ["127.0.0.1:1", "nowhere.invalid:6379", "127.0.0.1:port"])
+def test_an_address_where_nothing_answers_is_refused_at_once(where: str) -> None:
+    with (
+        pytest.raises(InputError, match=rf"--address: {where} — nothing answers there"),
+        engine.connected(where),
+    ):
+        pytest.fail("connected")
+
+
 def test_a_base_that_is_not_sent_is_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

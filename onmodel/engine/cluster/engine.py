@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from onmodel.events import Events
 from onmodel.families.registry import parse_base
 from onmodel.recipe import Recipe
 from onmodel.text import one_line, shown, without_secrets
+
+PATIENCE = 10.0  # seconds that a machine may take to answer
 
 
 def check_ray() -> None:
@@ -91,6 +94,16 @@ def _check_share(work: Work, steps: Sequence[Step], per_card: int, share: int) -
             raise InputError("--per-card", per_card, remedy)
 
 
+def _check_listening(address: str) -> None:
+    """Raise InputError where nothing answers at host:port: Ray itself waits for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as error:
+        remedy = f"nothing answers there ({error}); start the cluster with `ray start --head`"
+        raise InputError("--address", address, remedy) from error
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """A connection to the cluster at an address; a cluster of this machine alone without one; the
@@ -104,6 +117,8 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if address and ":" in address:
+        _check_listening(address)
     alone: dict[str, Any] = {} if address else {"include_dashboard": False}
     if (
         not address and sys.platform == "linux"
