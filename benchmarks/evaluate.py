@@ -194,14 +194,14 @@ def onmodel(case: Case) -> "Contender":
     """What evaluate generates with."""
     from onmodel.families.registry import load_base
     from onmodel.sample.sampler import generate
+    from onmodel.sample.sampling import Sampling
 
     family: Any = load_base({"folder": case.folder, "device": "cpu"}, "0" * 64)
 
     def make(jobs: "Sequence[Job]") -> "list[Image.Image]":
         family._text._known.clear()
-        made = generate(
-            family, jobs, steps=case.steps, guidance=GUIDANCE, shift=SHIFT, batch=case.batch
-        )
+        how = Sampling(steps=case.steps, guidance=GUIDANCE, shift=SHIFT, batch=case.batch)
+        made = generate(family, jobs, how)
         return [image for _, image in made]
 
     return make

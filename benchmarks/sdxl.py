@@ -34,6 +34,7 @@ from onmodel.lora.tensors import read_lora  # noqa: E402
 from onmodel.randomness import generator, normal  # noqa: E402
 from onmodel.recipe import load_recipe  # noqa: E402
 from onmodel.sample.sampler import Job, generate  # noqa: E402
+from onmodel.sample.sampling import Sampling  # noqa: E402
 from onmodel.toon.attributes import sample_toon, visible  # noqa: E402
 from onmodel.toon.captions import sentence, tags  # noqa: E402
 
@@ -57,7 +58,7 @@ def obeys(count: int) -> dict[str, float]:
     toons = [sample_toon(rng) for _ in range(count)]
     prompts = [sentence(toon) if i % 2 else ", ".join(tags(toon)) for i, toon in enumerate(toons)]
     jobs = [Job(prompt, "", i, 96, 96) for i, prompt in enumerate(prompts)]
-    made = generate(load_base(BASE), jobs, steps=20, guidance=5.0, shift=1.0, batch=20)
+    made = generate(load_base(BASE), jobs, Sampling(steps=20, guidance=5.0, shift=1.0, batch=20))
     right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
     for toon, (_, picture) in zip(toons, made, strict=True):
         (row,) = tagger([picture])

@@ -47,7 +47,8 @@ from onmodel.events import Events, Task
 from onmodel.hashing import read_json, write_json
 from onmodel.recipe import Recipe, load_recipe
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import PictureRequest, Sampling
+from onmodel.sample.pictures import PictureRequest
+from onmodel.sample.sampling import Sampling
 from onmodel.sample.suites import Prompt, suite, vocabulary_of, wide_suite
 from onmodel.stages.base import read_models
 from onmodel.stages.tune import evaluation_rows

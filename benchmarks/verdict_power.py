@@ -31,7 +31,7 @@ from onmodel.evaluate.selftest.check import CLEAN, SHEET, TWIN, Laboratory
 from onmodel.evaluate.selftest.faults import PLANTED, Planted
 from onmodel.events import Events
 from onmodel.randomness import generator
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 
 MODELS, SEEDS = 6, 2
 DOSES = (0.5, 1.0)

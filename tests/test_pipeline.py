@@ -21,6 +21,7 @@ from onmodel.hashing import read_json, tree_hash
 from onmodel.lora.tensors import applied, read_lora
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, noise, sample
+from onmodel.sample.sampling import Sampling
 from onmodel.toon.base import TOON_BASE
 from tests.support.command_line import onmodel
 from tests.support.diffusers_anima import diffusers_pipeline
@@ -241,9 +242,9 @@ def test_diffusers_draws_the_same_with_the_released_file(
     file = project / "release" / "tiny" / "tiny.safetensors"
     job = Job("1girl, backgwa, smile, upper body", "worst quality", 5, 96, 96)
     family = load_base("toon")
-    bare = sample(family, [job], steps=4, guidance=3.0, shift=3.0)
+    bare = sample(family, [job], Sampling(steps=4))
     with applied(family, read_lora(file, family.spec), 1.0):
-        ours = sample(family, [job], steps=4, guidance=3.0, shift=3.0)
+        ours = sample(family, [job], Sampling(steps=4))
     pipeline = diffusers_pipeline(TOON_BASE, monkeypatch)
     pipeline.load_lora_weights(str(file))
     state = pipeline(

@@ -10,7 +10,8 @@ from onmodel.character import parse_character
 from onmodel.errors import InputError
 from onmodel.events import Events
 from onmodel.policy import check_text
-from onmodel.sample.pictures import PictureRequest, Sampling, render
+from onmodel.sample.pictures import PictureRequest, render
+from onmodel.sample.sampling import Sampling
 
 REFUSED = [
     "1girl, loli, nude",

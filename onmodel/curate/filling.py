@@ -24,7 +24,7 @@ from onmodel.evaluate.observers import load_observers
 from onmodel.events import Events
 from onmodel.families.registry import base_sha256, load_base, parse_base_rows, usual
 from onmodel.paths import check_distinct, check_name
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 from onmodel.toon.base import toon_base
 
 

@@ -11,7 +11,8 @@ from onmodel.events import Events
 from onmodel.ledger.lineage import Lineage, add
 from onmodel.lora import header
 from onmodel.records import Model
-from onmodel.sample.pictures import PictureRequest, Sampling, render
+from onmodel.sample.pictures import PictureRequest, render
+from onmodel.sample.sampling import Sampling
 from onmodel.sample.suites import Prompt, noise_seed
 from onmodel.weights import read_metadata
 

@@ -19,7 +19,7 @@ from onmodel.families.protocol import BaseFacts, Outline
 from onmodel.families.registry import base_facts, device_dtype, outline, parse_base
 from onmodel.hashing import hash_json
 from onmodel.recipe import Recipe
-from onmodel.sample.pictures import DrawnBatch
+from onmodel.sample.sampling import DrawnBatch
 from onmodel.stages.base import Plan, TrainingSettings
 from onmodel.stages.generating import Generating
 from onmodel.train.networks import TrainingSize, training_size

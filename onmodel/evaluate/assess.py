@@ -50,7 +50,8 @@ from onmodel.evaluate.plan import make_plan, signature_of
 from onmodel.events import Events, Task
 from onmodel.hashing import hash_json, read_json
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import PictureRequest, Sampling, key, picture_path, render
+from onmodel.sample.pictures import PictureRequest, key, picture_path, render
+from onmodel.sample.sampling import Sampling
 from onmodel.sample.suites import Prompt, Vocabulary, noise_seed
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.evaluate.older_files import as_schema_1, with_margins
 from onmodel.families.protocol import SamplerName, Schedule
 from onmodel.hashing import read_json, write_json
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 from onmodel.sample.suites import Prompt
 
 FILE = "evaluation.json"

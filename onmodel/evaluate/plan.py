@@ -10,7 +10,7 @@ from onmodel.evaluate.evaluation import EvaluationPlan, PlannedPrompt
 from onmodel.evaluate.observers.files import FILES
 from onmodel.hashing import hash_json
 from onmodel.ledger import versions
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 
 WITHIN = {"confirm": "thorough"}  # suite → the suite that holds all of its prompts
 _SUITE = re.compile(r"\bsuite:([\w.]+)-")

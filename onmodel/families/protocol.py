@@ -242,6 +242,15 @@ class SamplingSettings(StrictTable):
 
     steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
     guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
+    guidance_rescale: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description=(
+            "Share of the guided prediction that is brought back to the unguided one's deviation"
+            " (CFG rescale). Usual for v-prediction with zero terminal SNR: 0.7."
+        ),
+    )
     shift: float = Field(
         default=3.0,
         gt=0,

@@ -31,7 +31,7 @@ from onmodel.release.history import (
 from onmodel.release.licences import BASES
 from onmodel.release.sidecars import Sample
 from onmodel.release.tables import CONTROL, RESULT, ReleaseResult, Value, unavailable, values
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 from onmodel.text import capital, code_span, markdown, printable
 
 

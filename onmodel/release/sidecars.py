@@ -22,7 +22,8 @@ from onmodel.paths import inside
 from onmodel.policy import check_text
 from onmodel.prompt_syntax import escaped
 from onmodel.records import Model
-from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
+from onmodel.sample.pictures import PictureRequest, parameters, png_bytes
+from onmodel.sample.sampling import Sampling
 from onmodel.sample.suites import NEGATIVE, QUALITY, noise_seed
 from onmodel.weights import payload_sha256
 

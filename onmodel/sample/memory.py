@@ -7,7 +7,7 @@ import torch
 
 from onmodel.families.counting import counting
 from onmodel.families.protocol import Outline
-from onmodel.sample.pictures import DrawnBatch
+from onmodel.sample.sampling import DrawnBatch
 
 # T5 tokens. The suites' longest prompt has 63, most have 23 to 30; a token of the published base
 # costs 0.2 MiB of keys and values for each picture of a batch.

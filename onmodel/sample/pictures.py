@@ -30,70 +30,13 @@ from onmodel.hashing import hash_json, sweep, write_atomic
 from onmodel.policy import check_text
 from onmodel.prompt_syntax import Segment, segments
 from onmodel.records import Model
+from onmodel.sample.sampling import Sampling
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import EmptyText, Family, SamplerName, Schedule
+    from onmodel.families.protocol import Family
     from onmodel.lora.tensors import Lora
 
 TABLE = "hashes.jsonl"
-# Raised when a sampler gives other pixels for the same request.
-_VERSIONS: dict["SamplerName", int] = {
-    "euler": 2,
-    "euler_ancestral": 1,
-    "dpmpp_2m": 1,
-    "er_sde": 1,
-}
-_TITLES: dict["SamplerName", str] = {
-    "euler": "Euler",
-    "euler_ancestral": "Euler a",
-    "dpmpp_2m": "DPM++ 2M",
-    "er_sde": "ER SDE",
-}  # as other programs call them
-
-
-@dataclass(frozen=True, slots=True)
-class DrawnBatch:
-    """Pictures of one size that are generated at once, sides in pixels. `guided`: the negative
-    prompt is predicted too."""
-
-    pictures: int
-    width: int
-    height: int
-    guided: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How pictures are generated. Sides in pixels; `batch` only trades memory for speed and is no
-    part of a key."""
-
-    steps: int = 16
-    guidance: float = 3.0
-    shift: float = 3.0
-    weight: float = 1.0
-    width: int = 96
-    height: int = 96
-    batch: int = 8
-    sampler: "SamplerName" = "euler"
-    schedule: "Schedule" = "flow"
-    empty_text: "EmptyText" = "diffusers"
-
-    def drawn(self, pictures: int) -> DrawnBatch:
-        """The largest batch of so many pictures."""
-        batch = min(self.batch, pictures)
-        return DrawnBatch(batch, self.width, self.height, self.guidance != 1.0)
-
-    @property
-    def sampler_version(self) -> str:
-        """Sampler, schedule and version, as in a signature: euler-flow-2; behind them how an empty
-        text is encoded, unless as in training: euler-flow-2-comfyui_empty_text."""
-        empty = "" if self.empty_text == "diffusers" else f"-{self.empty_text}_empty_text"
-        return f"{self.sampler}-{self.schedule}-{_VERSIONS[self.sampler]}{empty}"
-
-    @property
-    def sampler_title(self) -> str:
-        """The sampler's name in A1111 and on Civitai."""
-        return _TITLES[self.sampler]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +254,7 @@ def parameters(base_sha256: str, request: PictureRequest, sampling: Sampling) ->
         "Size": f"{sampling.width}x{sampling.height}",
         "Model hash": base_sha256[:10],
         **({"Lora hashes": f'"{lora}: {lora}"', "Lora weight": sampling.weight} if lora else {}),
+        **({"CFG rescale": sampling.guidance_rescale} if sampling.guidance_rescale else {}),
         **({"Empty text": sampling.empty_text} if sampling.empty_text != "diffusers" else {}),
         "Version": "onmodel",
     }
@@ -353,15 +297,6 @@ def _generate(
 
     size = sampling.width, sampling.height
     jobs = [Job(r.prompt, r.negative, r.seed, *size, sampling.empty_text) for r, _ in batch]
-    made = generate(
-        family,
-        jobs,
-        steps=sampling.steps,
-        guidance=sampling.guidance,
-        shift=sampling.shift,
-        batch=len(jobs),
-        sampler=sampling.sampler,
-        schedule=sampling.schedule,
-    )
+    made = generate(family, jobs, sampling)
     for (request, path), (_, image) in zip(batch, made, strict=True):
         keep_picture(path, png_bytes(image, parameters(base_sha256, request, sampling)))

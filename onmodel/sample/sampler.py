@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.families.protocol import EmptyText, Family, SamplerName, Schedule, Text
+from onmodel.families.protocol import EmptyText, Family, Text
 from onmodel.prompt_syntax import plain
 from onmodel.randomness import normal
+from onmodel.sample.sampling import Sampling
 from onmodel.sample.solvers import SOLVERS
 
 logger = logging.getLogger(__name__)
@@ -44,22 +45,11 @@ class Job:
 
 
 def generate(
-    family: Family,
-    jobs: Sequence[Job],
-    *,
-    steps: int,
-    guidance: float,
-    shift: float,
-    batch: int,
-    sampler: SamplerName = "euler",
-    schedule: Schedule = "flow",
+    family: Family, jobs: Sequence[Job], sampling: Sampling
 ) -> Iterator[tuple[Job, Image.Image]]:
     """Make the pictures in the order of the jobs; jobs of equal size share a batch. Memory grows
-    with `batch` alone.
-
-    `guidance` 1 leaves the negative prompt out and costs half. Raises InputError for a size that
-    the base cannot do.
-    """
+    with the batch alone. The sizes are those of the jobs. Raises InputError for a size that the
+    base cannot do."""
     rules = family.spec.resolution
     for job in jobs:
         sides = (job.width, job.height)
@@ -69,12 +59,12 @@ def generate(
     for text in dict.fromkeys(text for job in jobs for text in (job.prompt, job.negative)):
         for loss in family.text_losses(plain(text)):
             logger.warning("%s, in the prompt: %.60s", loss, text)
-    for start in range(0, len(jobs), window := batch * WINDOW):
+    for start in range(0, len(jobs), window := sampling.batch * WINDOW):
         part = jobs[start : start + window]
         done: dict[int, Image.Image] = {}
-        for indices in _batches(part, batch):
+        for indices in _batches(part, sampling.batch):
             chosen = [part[i] for i in indices]
-            latents = sample(family, chosen, steps, guidance, shift, sampler, schedule)
+            latents = sample(family, chosen, sampling)
             pictures = _pictures(family.decode_latents(latents))
             done.update(zip(indices, pictures, strict=True))
         for i, job in enumerate(part):
@@ -82,36 +72,37 @@ def generate(
 
 
 @torch.inference_mode()
-def sample(
-    family: Family,
-    jobs: Sequence[Job],
-    steps: int,
-    guidance: float,
-    shift: float,
-    sampler: SamplerName = "euler",
-    schedule: Schedule = "flow",
-) -> Tensor:
-    """Latents [B, C, h, w] of jobs of one size. Guided prediction: uncond + guidance · (cond −
-    uncond)."""
+def sample(family: Family, jobs: Sequence[Job], sampling: Sampling) -> Tensor:
+    """Latents [B, C, h, w] of jobs of one size."""
     texts = [job.encode(family, job.prompt) for job in jobs]
-    guided = guidance != 1.0
-    if guided:
+    if sampling.guided:
         texts += [job.encode(family, job.negative) for job in jobs]
     rules = family.sampling_rules
-    sigmas = rules.schedule(steps, shift, schedule)
+    sigmas = rules.schedule(sampling.steps, sampling.shift, sampling.schedule)
     x_bchw = rules.start(torch.cat([noise(family, job) for job in jobs]), sigmas)
     with family.sampling(texts) as predict:
 
         def predict_guided(x_bchw: Tensor, sigma: Tensor) -> Tensor:
-            if not guided:
+            if not sampling.guided:
                 return predict(x_bchw, sigma)
             cond, uncond = predict(torch.cat([x_bchw, x_bchw]), sigma).chunk(2)
-            return uncond + guidance * (cond - uncond)
+            return guide(cond, uncond, sampling.guidance, sampling.guidance_rescale)
 
         def draw(step: int) -> Tensor:
             return torch.cat([noise(family, job, f"noise of step {step}") for job in jobs])
 
-        return SOLVERS[sampler](rules, predict_guided, x_bchw, sigmas, draw)
+        return SOLVERS[sampling.sampler](rules, predict_guided, x_bchw, sigmas, draw)
+
+
+def guide(cond_bchw: Tensor, uncond_bchw: Tensor, scale: float, rescale: float) -> Tensor:
+    """Classifier-free guidance: uncond + scale · (cond − uncond). `rescale` is the share of it that
+    is brought back to the deviation of `cond` (CFG rescale, Lin et al. 2024, section 3.4)."""
+    guided = uncond_bchw + scale * (cond_bchw - uncond_bchw)
+    if not rescale:
+        return guided
+    whole = (1, 2, 3)
+    factor = cond_bchw.std(whole, keepdim=True) / guided.std(whole, keepdim=True)
+    return torch.lerp(guided, guided * factor, rescale)
 
 
 def noise(family: Family, job: Job, purpose: str = "noise") -> Tensor:

@@ -18,7 +18,7 @@ from onmodel.ledger.lineage import Lineage, add
 from onmodel.processes import ALONE, Processes
 from onmodel.reading import read_bytes
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import DrawnBatch
+from onmodel.sample.sampling import DrawnBatch
 from onmodel.train.options import Options
 from onmodel.validation import StrictTable
 from onmodel.weights import weights_sha256

@@ -134,18 +134,6 @@ class Settings(Generating):
                 raise ValueError(f"{name} is no axis{near}")
         return names
 
-    def keyed(self) -> dict[str, object]:
-        return self._used(super().keyed())
-
-    def told(self) -> dict[str, object]:
-        return self._used(super().told())
-
-    def _used(self, settings: dict[str, object]) -> dict[str, object]:
-        """Without newer settings that are unset, so that what was made before they existed is
-        found."""
-        unused = [name for name in ("prompts", "stop_early") if getattr(self, name) is None]
-        return {name: value for name, value in settings.items() if name not in unused}
-
     @property
     def asked(self) -> int:
         """How many prompts are asked."""

@@ -15,7 +15,7 @@ from onmodel.evaluate.observers.files import FILES
 from onmodel.evaluate.observers.source import SCHEME, content, wrong
 from onmodel.families.modes import Modes
 from onmodel.families.protocol import SamplingSettings
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 from onmodel.stages.base import Context, NamedStage, StageSettings, of_bytes
 from onmodel.train.options import LARGEST_BATCH, MOST_BLOCKS, Side
 from onmodel.validation import StrictTable
@@ -153,6 +153,7 @@ class Generating(StageSettings, SamplingSettings):
             self.sampler,
             self.schedule,
             self.empty_text,
+            self.guidance_rescale,
         )
 
     def named_stages(self) -> list[NamedStage]:

@@ -3,7 +3,8 @@
 from onmodel.families.protocol import Family
 from onmodel.freed_memory import return_freed_memory
 from onmodel.hashing import write_atomic
-from onmodel.sample.pictures import PictureRequest, Sampling, parameters, png_bytes
+from onmodel.sample.pictures import PictureRequest, parameters, png_bytes
+from onmodel.sample.sampling import Sampling
 from onmodel.stages.base import Context
 from onmodel.train.options import Options, Preview
 
@@ -27,16 +28,7 @@ def draw_previews(
         )
         for i, prompt in enumerate(preview.prompts)
     ]
-    made = generate(
-        family,
-        jobs,
-        steps=preview.steps,
-        guidance=preview.guidance,
-        shift=preview.shift,
-        batch=sampling.batch,
-        sampler=preview.sampler,
-        schedule=preview.schedule,
-    )
+    made = generate(family, jobs, sampling)
     for i, (job, image) in enumerate(made):
         text = parameters(
             context.base_sha256, PictureRequest(job.prompt, job.negative, job.seed), sampling
@@ -64,4 +56,5 @@ def preview_sampling(preview: Preview, settings: Options, step: int) -> Sampling
         sampler=preview.sampler,
         schedule=preview.schedule,
         empty_text=preview.empty_text,
+        guidance_rescale=preview.guidance_rescale,
     )

@@ -51,7 +51,8 @@ from onmodel.release.tables import (
 )
 from onmodel.release.verify import verify
 from onmodel.release.weight_checks import who_loads
-from onmodel.sample.pictures import Sampling, render
+from onmodel.sample.pictures import render
+from onmodel.sample.sampling import Sampling
 from onmodel.stages.base import (
     Context,
     Inputs,

@@ -17,7 +17,8 @@ from onmodel.errors import OnmodelError
 from onmodel.events import Events
 from onmodel.recipe import load_recipe
 from onmodel.records import Model
-from onmodel.sample.pictures import PictureRequest, Sampling, render
+from onmodel.sample.pictures import PictureRequest, render
+from onmodel.sample.sampling import Sampling
 
 
 @dataclass(frozen=True)

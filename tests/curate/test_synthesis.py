@@ -28,7 +28,8 @@ from onmodel.errors import InputError
 from onmodel.evaluate.observers import Observers, load_observers
 from onmodel.events import Events, Task
 from onmodel.randomness import generator
-from onmodel.sample.pictures import PictureRequest, Sampling, key, picture_path
+from onmodel.sample.pictures import PictureRequest, key, picture_path
+from onmodel.sample.sampling import Sampling
 from onmodel.toon.attributes import BACKGWA, VOCABULARY, WORLD, sample_toon
 from onmodel.toon.datasets import write_set
 from onmodel.toon.draw import draw

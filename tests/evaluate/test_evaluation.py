@@ -24,7 +24,7 @@ from onmodel.evaluate.evaluation import (
     write_evaluation,
 )
 from onmodel.evaluate.plan import make_plan, signature_of
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 from tests.support import evaluations as made_up
 
 VALUES = {"style": {"p": 0.25, "q": 0.5}, "reproduction": {"p": 0.5, "q": 1.0}}

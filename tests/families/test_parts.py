@@ -16,7 +16,8 @@ from onmodel.families.anima.family import Anima
 from onmodel.families.registry import load_base
 from onmodel.lora.tensors import Factors, change_weight
 from onmodel.randomness import normal
-from onmodel.sample.pictures import PictureRequest, Sampling, render
+from onmodel.sample.pictures import PictureRequest, render
+from onmodel.sample.sampling import Sampling
 
 ENCODERS = ("text_encoder", "text_conditioner")
 

@@ -27,6 +27,7 @@ from onmodel.families.registry import (
     text_rows,
 )
 from onmodel.sample.sampler import Job, sample
+from onmodel.sample.sampling import Sampling
 from onmodel.weights import read_metadata
 from tests.support.events import Recorded
 
@@ -42,7 +43,7 @@ def single_files(tiny_anima: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def picture(family: Family) -> torch.Tensor:
-    return family.decode_latents(sample(family, JOBS, steps=2, guidance=3.0, shift=3.0))
+    return family.decode_latents(sample(family, JOBS, Sampling(steps=2)))
 
 
 def test_single_files_are_the_same_base(tiny_anima: Path, single_files: dict[str, Path]) -> None:
@@ -428,9 +429,8 @@ def test_the_toon_base_ships_with_the_package() -> None:
     files fit."""
     family = load_base("toon")
     prompts = ("1girl, blue hair, close-up", "1girl, red hair, close-up")
-    latents = sample(
-        family, [Job(prompt, "", 1, 96, 96) for prompt in prompts], steps=6, guidance=3.0, shift=3.0
-    )
+    jobs = [Job(prompt, "", 1, 96, 96) for prompt in prompts]
+    latents = sample(family, jobs, Sampling(steps=6))
     red, _, blue = family.decode_latents(latents).mean((2, 3)).unbind(1)
     assert (blue - red)[0] > (blue - red)[1] + 0.1
 

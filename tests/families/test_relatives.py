@@ -20,6 +20,7 @@ from onmodel.lora.file import LoraFile
 from onmodel.lora.tensors import Factors, Lora, applied, read_lora, write_lora
 from onmodel.release.check import check
 from onmodel.sample.sampler import Job, sample
+from onmodel.sample.sampling import Sampling
 from onmodel.stages import curate, train
 from onmodel.stages.base import Inputs, read_models
 from onmodel.train.memory import step_bytes
@@ -121,11 +122,11 @@ def test_a_base_of_40_blocks_is_trained_and_sampled_and_its_lora_names_it(
     lora = read_lora(model.path, family.spec)
     assert len(lora.modules) == 400
     jobs = [Job("1girl", "", 1, 64, 64)]
-    before = sample(family, jobs, 2, 1.0, 1.0)
+    before = sample(family, jobs, Sampling(2, 1.0, 1.0))
     with applied(family, lora, 1.0):
-        changed = sample(family, jobs, 2, 1.0, 1.0)
+        changed = sample(family, jobs, Sampling(2, 1.0, 1.0))
     assert (changed - before).abs().max() > 0
-    torch.testing.assert_close(sample(family, jobs, 2, 1.0, 1.0), before, rtol=0, atol=0)
+    torch.testing.assert_close(sample(family, jobs, Sampling(2, 1.0, 1.0)), before, rtol=0, atol=0)
 
 
 def write(path: Path, spec: FamilySpec, **words: str) -> Path:

@@ -42,6 +42,7 @@ from onmodel.families.sdxl.text import ENCODERS
 from onmodel.lora.layouts import name_table
 from onmodel.randomness import normal
 from onmodel.sample.sampler import Job, noise, sample
+from onmodel.sample.sampling import Sampling
 from tests.support.tiny_sdxl import write_tiny_sdxl
 
 PROMPT, NEGATIVE = "1girl, smile, red hair, long hair", "worst quality"
@@ -79,7 +80,7 @@ def pipeline(family: Sdxl, scheduler: Any) -> StableDiffusionXLPipeline:
 def test_a_shift_is_refused(tiny_sdxl: Path) -> None:
     family = loaded(tiny_sdxl)
     with pytest.raises(InputError, match=r"shift: 5\.0 — bases that predict noise have none"):
-        sample(family, [Job(PROMPT, "", 1, 64, 64)], 2, 3.0, 5.0)
+        sample(family, [Job(PROMPT, "", 1, 64, 64)], Sampling(2, 3.0, 5.0))
 
 
 def latents(*shape: int) -> Tensor:
@@ -96,9 +97,10 @@ def test_text_equals_that_of_diffusers(tiny_sdxl: Path) -> None:
     assert torch.equal(text.tensors()["pooled"], pooled[0])
 
 
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
 @pytest.mark.parametrize(("prediction", "zero_snr"), TRAINED)
 def test_a_picture_equals_that_of_diffusers(
-    tiny_sdxl: Path, prediction: str, zero_snr: bool
+    tiny_sdxl: Path, prediction: str, zero_snr: bool, rescale: float
 ) -> None:
     family = loaded(tiny_sdxl, prediction=prediction, zero_snr=zero_snr)
     scheduler = EulerDiscreteScheduler(
@@ -118,10 +120,12 @@ def test_a_picture_equals_that_of_diffusers(
             height=32,
             num_inference_steps=7,
             guidance_scale=5.0,
+            guidance_rescale=rescale,
             latents=noise(family, job),
             output_type="latent",
         ).images
-    found = sample(family, [job], steps=7, guidance=5.0, shift=1.0)
+    how = Sampling(steps=7, guidance=5.0, shift=1.0, guidance_rescale=rescale)
+    found = sample(family, [job], how)
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=2e-4)
     with torch.no_grad():
         picture = made.vae.decode(wanted / made.vae.config.scaling_factor).sample.clamp(-1, 1)

@@ -16,6 +16,7 @@ from onmodel.hashing import read_json
 from onmodel.recipe import load_recipe
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, sample
+from onmodel.sample.sampling import Sampling
 from tests.support.events import Recorded
 
 RECIPE = """
@@ -104,6 +105,6 @@ def test_one_file_is_the_whole_base(tmp_path: Path) -> None:
     whole = load_base({**own, "folder": folder})
     single = load_base({**own, "checkpoint": checkpoint, "tokenizers": folder})
     jobs = [Job("1girl, red hair", "", 1, 64, 64)]
-    found = [sample(family, jobs, 2, 3.0, 1.0) for family in (whole, single)]
+    found = [sample(family, jobs, Sampling(2, 3.0, 1.0)) for family in (whole, single)]
     assert torch.equal(*found)
     assert torch.equal(*(family.decode_latents(found[0]) for family in (whole, single)))

@@ -20,6 +20,7 @@ from onmodel.lora.convert import convert
 from onmodel.lora.specs import spec_of_loras
 from onmodel.lora.tensors import Factors, Lora, applied, read_lora
 from onmodel.sample.sampler import Job, sample
+from onmodel.sample.sampling import Sampling
 from onmodel.toon.base import TOON_BASE
 from tests.support.command_line import onmodel
 
@@ -156,17 +157,17 @@ def test_a_picture_shows_a_change_of_the_text_layers(
         {name: Factors(torch.randn(2, row.in_features), torch.randn(row.out_features, 2), 2.0)}
     )
     jobs = [Job("1girl, smile", "bad", 1, 64, 64)]
-    before = sample(toon, jobs, 2, 3.0, 1.0)
+    before = sample(toon, jobs, Sampling(2, 3.0, 1.0))
     none = Factors(torch.ones(1, row.in_features), torch.zeros(row.out_features, 1), 1.0)
     plain = linear(toon, BACKBONE)
     still = Factors(torch.ones(1, plain.in_features), torch.zeros(plain.out_features, 1), 1.0)
     with applied(toon, Lora({BACKBONE: still, **lora.modules}), 1.0):
-        changed = sample(toon, jobs, 2, 3.0, 1.0)
+        changed = sample(toon, jobs, Sampling(2, 3.0, 1.0))
     with applied(toon, Lora({BACKBONE: still, name: none}), 1.0):
-        unchanged = sample(toon, jobs, 2, 3.0, 1.0)
+        unchanged = sample(toon, jobs, Sampling(2, 3.0, 1.0))
     assert (changed - before).abs().max() > 1e-4
     torch.testing.assert_close(unchanged, before)
-    torch.testing.assert_close(sample(toon, jobs, 2, 3.0, 1.0), before)
+    torch.testing.assert_close(sample(toon, jobs, Sampling(2, 3.0, 1.0)), before)
 
 
 def test_a_checkpoint_takes_the_conditioners_layers_and_names_the_encoders(

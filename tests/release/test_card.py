@@ -28,7 +28,7 @@ from onmodel.release.tables import (
     values,
     values_csv,
 )
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 from tests.support.release_history import CHOICE, NAMES, character, evaluation, history
 
 SAMPLING = Sampling(steps=2, guidance=3.0, shift=3.0, width=32, height=32)

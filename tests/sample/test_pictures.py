@@ -153,9 +153,9 @@ def test_what_shares_a_batch_does_not_depend_on_the_cache(
     seen: list[list[int]] = []
     draw = __import__("onmodel.sample.sampler", fromlist=["generate"]).generate
 
-    def watched(family, jobs, **options):  # type: ignore[no-untyped-def]
+    def watched(family, jobs, sampling):  # type: ignore[no-untyped-def]
         seen.append([job.seed for job in jobs])
-        return draw(family, jobs, **options)
+        return draw(family, jobs, sampling)
 
     monkeypatch.setattr("onmodel.sample.sampler.generate", watched)
     go(family, tmp_path, requests(None, 8))

@@ -1,5 +1,6 @@
 """Our sampler against diffusers' own AnimaModularPipeline, and what batches must not change."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.sampling import schedule
-from onmodel.sample.sampler import Job, generate, noise, sample
+from onmodel.randomness import normal
+from onmodel.sample.sampler import Job, generate, guide, noise, sample
+from onmodel.sample.sampling import Sampling
 from tests.support.diffusers_anima import diffusers_pipeline
 
 
@@ -33,9 +36,9 @@ def test_the_same_pictures_as_the_pipeline(tiny_family: Anima, pipeline: Any) ->
     }
     state = pipeline(**arguments, output_type="np")
     latents = state.get("latents").squeeze(2)
-    ours = sample(tiny_family, [job], steps=4, guidance=3.0, shift=3.0)
+    ours = sample(tiny_family, [job], Sampling(steps=4, guidance=3.0))
     torch.testing.assert_close(ours, latents, rtol=1e-4, atol=1e-4)
-    ((_, image),) = generate(tiny_family, [job], steps=4, guidance=3.0, shift=3.0, batch=1)
+    ((_, image),) = generate(tiny_family, [job], Sampling(steps=4, batch=1))
     assert image.size == (48, 64)
     np.testing.assert_allclose(
         np.asarray(image) / 255, state.get("images")[0], atol=0.51 / 255 + 1e-4
@@ -64,10 +67,10 @@ def test_batches_change_nothing_but_rounding(tiny_family: Anima) -> None:
         Job(f"{'smile, ' * i}1girl", "bad", i % 2, *size)
         for i, size in enumerate([(32, 32), (32, 48)] * 4)
     ]
-    settings = {"steps": 3, "guidance": 2.0, "shift": 3.0}
-    together = list(generate(tiny_family, jobs, **settings, batch=3))
+    how = Sampling(steps=3, guidance=2.0, batch=3)
+    together = list(generate(tiny_family, jobs, how))
     assert [job for job, _ in together] == jobs
-    alone = [next(generate(tiny_family, [job], **settings, batch=1)) for job in jobs]
+    alone = [next(generate(tiny_family, [job], replace(how, batch=1))) for job in jobs]
     for (job, one), (_, two) in zip(together, alone, strict=True):
         assert one.size == (job.width, job.height)
         assert np.abs(np.asarray(one, dtype=int) - np.asarray(two, dtype=int)).max() <= 1
@@ -91,8 +94,8 @@ def test_guidance_one_leaves_the_negative_out(
 
     monkeypatch.setattr(tiny_family, "sampling", counted)
     job = Job("a", "b", 3, 32, 32)
-    sample(tiny_family, [job], steps=2, guidance=1.0, shift=3.0)
-    sample(tiny_family, [job], steps=2, guidance=2.0, shift=3.0)
+    sample(tiny_family, [job], Sampling(steps=2, guidance=1.0))
+    sample(tiny_family, [job], Sampling(steps=2, guidance=2.0))
     assert sizes == [1, 2]
 
 
@@ -102,21 +105,35 @@ def test_sides_must_fit(tiny_family: Anima, width: int, height: int) -> None:
     remedy = f"size: {width}×{height} — sides are multiples of 16 px, at most {largest}"
     job = Job("a", "", 0, width, height)
     with pytest.raises(InputError, match=remedy):
-        next(generate(tiny_family, [job], steps=1, guidance=1.0, shift=1.0, batch=1))
+        next(generate(tiny_family, [job], Sampling(steps=1, guidance=1.0, batch=1)))
 
 
 def test_inference_mode_does_not_leak_to_the_caller(tiny_family: Anima) -> None:
     jobs = [Job("a", "", 0, 32, 32)] * 2
-    for _ in generate(tiny_family, jobs, steps=1, guidance=1.0, shift=1.0, batch=1):
+    for _ in generate(tiny_family, jobs, Sampling(steps=1, guidance=1.0, shift=1.0, batch=1)):
         assert not torch.is_inference_mode_enabled()
 
 
 def test_an_empty_negative_prompt_of_comfyui_gives_other_pictures(tiny_family: Anima) -> None:
     def latents(job: Job) -> torch.Tensor:
-        return sample(tiny_family, [job], steps=2, guidance=3.0, shift=3.0)
+        return sample(tiny_family, [job], Sampling(steps=2, guidance=3.0))
 
     here, comfyui = Job("smile", "", 3, 32, 32), Job("smile", "", 3, 32, 32, "comfyui")
     assert not torch.equal(latents(here), latents(comfyui))
-    together = sample(tiny_family, [here, comfyui], steps=2, guidance=3.0, shift=3.0)
+    together = sample(tiny_family, [here, comfyui], Sampling(steps=2, guidance=3.0))
     alone = torch.cat([latents(here), latents(comfyui)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_rescaled_guidance_has_the_deviation_of_the_unguided_prediction() -> None:
+    cond, uncond = (torch.from_numpy(normal((2, 4, 6, 6), seed, "noise")) for seed in (1, 2))
+    whole = guide(cond, uncond, 7.0, 1.0)
+    torch.testing.assert_close(whole.std((1, 2, 3)), cond.std((1, 2, 3)))
+    plain = guide(cond, uncond, 7.0, 0.0)
+    torch.testing.assert_close(guide(cond, uncond, 7.0, 0.25), 0.75 * plain + 0.25 * whole)
+
+
+def test_a_rescale_is_another_sampler_for_keys_and_signatures() -> None:
+    rescaled = Sampling(guidance_rescale=0.7)
+    assert Sampling().sampler_version == "euler-flow-2"
+    assert rescaled.sampler_version == "euler-flow-2-rescale0.7"

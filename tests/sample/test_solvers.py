@@ -13,6 +13,7 @@ from onmodel.families.anima import sampling
 from onmodel.families.sdxl.noise import NoiseSchedule
 from onmodel.families.sdxl.sampling import NoiseSampling
 from onmodel.sample.sampler import Job, noise, sample
+from onmodel.sample.sampling import Sampling
 from onmodel.sample.solvers import dpmpp_2m, er_sde, euler, euler_ancestral
 
 SHAPE = (2, 3, 4, 4)
@@ -163,15 +164,9 @@ def test_schedules_are_those_of_comfyui() -> None:
 
 def test_noise_of_a_step_depends_on_the_job_alone(tiny_family: Any) -> None:
     jobs = [Job("1girl", "", seed, 32, 32) for seed in (1, 2)]
-    options: dict[str, Any] = {
-        "steps": 3,
-        "guidance": 1.0,
-        "shift": 3.0,
-        "sampler": "er_sde",
-        "schedule": "simple",
-    }
-    together = sample(tiny_family, jobs, **options)
-    alone = torch.cat([sample(tiny_family, [job], **options) for job in jobs])
+    how = Sampling(steps=3, guidance=1.0, sampler="er_sde", schedule="simple")
+    together = sample(tiny_family, jobs, how)
+    alone = torch.cat([sample(tiny_family, [job], how) for job in jobs])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
     assert not torch.equal(
         noise(tiny_family, jobs[0], "noise of step 0"), noise(tiny_family, jobs[0])

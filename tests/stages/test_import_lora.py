@@ -19,7 +19,8 @@ from onmodel.lora.convert import convert
 from onmodel.lora.tensors import Factors, Lora, read_lora, write_lora
 from onmodel.randomness import normal
 from onmodel.records import Artifact, Model
-from onmodel.sample.pictures import PictureRequest, Sampling, render
+from onmodel.sample.pictures import PictureRequest, render
+from onmodel.sample.sampling import Sampling
 from onmodel.stages import import_lora, merge
 from onmodel.stages.base import Inputs, read_models
 from tests.support.contexts import context

@@ -88,7 +88,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> DrawnFamily:
     """Generate by drawing from now on."""
 
     def generate(
-        family: DrawnFamily, jobs: Sequence[Any], **_: Any
+        family: DrawnFamily, jobs: Sequence[Any], sampling: Any
     ) -> Iterator[tuple[Any, Image.Image]]:
         for job in jobs:
             if family.drawn == family.stop_after:

@@ -18,7 +18,7 @@ from onmodel.evaluate.evaluation import (
 from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.plan import make_plan
 from onmodel.evaluate.statistics import geometric_interval, mean_interval
-from onmodel.sample.pictures import Sampling
+from onmodel.sample.sampling import Sampling
 
 SIGNATURE = "onm|made-up|P:12|S:2"
 Values = Mapping[str, Mapping[str, float]]

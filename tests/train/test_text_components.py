@@ -19,6 +19,7 @@ from onmodel.families.anima.family import Anima
 from onmodel.lora.tensors import applied, read_lora
 from onmodel.randomness import normal
 from onmodel.sample.sampler import Job, sample
+from onmodel.sample.sampling import Sampling
 from onmodel.train.adapters import Trained, attached
 from onmodel.train.networks import layer_rates, make_network, text_rates, trained_layers
 from onmodel.train.optimizers import make_optimizer, restore, state_of
@@ -154,15 +155,15 @@ def test_a_saved_file_draws_the_picture_of_the_model_in_memory(
     with torch.no_grad():
         made.flat.add_(0.05)
     job = Job("1girl, (smile:1.3)", "a", 3, 64, 48)
-    plain = sample(tiny_family, [job], 3, 2.0, 3.0)
+    plain = sample(tiny_family, [job], Sampling(3, 2.0))
     with trained(tiny_family, chosen, made):
-        drawn = sample(tiny_family, [job], 3, 2.0, 3.0)
+        drawn = sample(tiny_family, [job], Sampling(3, 2.0))
     made.payload("F32").write(tmp_path / "x.safetensors", {})
     lora = read_lora(tmp_path / "x.safetensors", tiny_family.spec, dora=True)
     assert set(lora.modules) == set(made.parts)
     with applied(tiny_family, lora, 1.0):
         torch.testing.assert_close(
-            sample(tiny_family, [job], 3, 2.0, 3.0), drawn, rtol=0, atol=2e-3
+            sample(tiny_family, [job], Sampling(3, 2.0)), drawn, rtol=0, atol=2e-3
         )
     assert (drawn - plain).abs().max() > 0.05
 
@@ -172,12 +173,12 @@ def test_prompts_follow_the_weights_of_now(tiny_family: Anima) -> None:
     network = moved(tiny_family, chosen)
     job = Job("1girl", "", 3, 64, 48)
     with trained(tiny_family, chosen, network):
-        first = sample(tiny_family, [job], 2, 2.0, 3.0)
+        first = sample(tiny_family, [job], Sampling(2, 2.0))
         with torch.no_grad():
             for name, roles in network.parts.items():
                 if not name.startswith("blocks."):
                     roles["up"].zero_()
-        assert not torch.equal(sample(tiny_family, [job], 2, 2.0, 3.0), first)
+        assert not torch.equal(sample(tiny_family, [job], Sampling(2, 2.0)), first)
 
 
 @EACH

@@ -188,10 +188,14 @@ class Joining:
     tested: Callable[[np.ndarray, np.ndarray, Shared], np.ndarray] | None = None
 
     def value(self, rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared) -> np.ndarray:
-        """The axis' value of each set [R]; NaN where no prompt says anything."""
+        """The axis' value of each set [R]; NaN where no prompt says anything, or the base has 0 to
+        compare with."""
         values, control = self.parts(rows_rpk, weights_rp, shared)
         mean = weighted_mean(values, weights_rp)
-        return mean if control is None else mean / weighted_mean(control, weights_rp)
+        if control is None:
+            return mean
+        whole = weighted_mean(control, weights_rp)
+        return np.divide(mean, whole, out=np.full_like(mean, np.nan), where=whole != 0)
 
     def parts(
         self, rows_rpk: np.ndarray, weights_rp: np.ndarray, shared: Shared
