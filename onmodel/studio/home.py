@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from onmodel.curate.unpack import unpack
 from onmodel.errors import InputError
+from onmodel.families.registry import DEFAULT_FAMILY, FAMILIES
 from onmodel.paths import inside
 from onmodel.starter import StarterSettings, write_starter
 from onmodel.studio.jobs import Jobs, RunJob
@@ -21,6 +22,7 @@ from onmodel.studio.render import character_of, fragment, page, workspace_of
 from onmodel.studio.roots import copy_pictures, folder_of, folders, fullest_folder
 from onmodel.studio.uploads import receive, received
 from onmodel.studio.workspace import CharacterFolder
+from onmodel.toon.base import TOON_BASES
 
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"  # in a clone, not in a wheel
 
@@ -81,7 +83,8 @@ def home(request: Request) -> Response:
         "home",
         cards=cards(request),
         demo=DEMO.is_file(),
-        bases=[row for row in found if row.comfyui],
+        toons=list(TOON_BASES),
+        bases=[(row, family) for row in found if row.comfyui for family in FAMILIES],
         sources=[row for row in found if row.pictures],
     )
     answer.background = BackgroundTask(datasets.open_last, workspace.characters())
@@ -135,11 +138,15 @@ async def upload(request: Request) -> Response:
 
 async def finish(request: Request) -> Response:
     """Write recipe and sheet of a new character: form fields `trigger`, and ids of folders below
-    the roots: `source` of pictures that are copied, `base` of a ComfyUI. Answers where to go."""
+    the roots: `source` of pictures that are copied, `base` of a ComfyUI with its family, as
+    `id:family`, or the name of a toon base. Answers where to go."""
     character, roots = character_of(request), workspace_of(request).roots
     form = await request.form()
     source, base = str(form.get("source", "")), str(form.get("base", ""))
-    rows = [f"comfyui={folder_of(roots, base, 'base')}"] if base else None
+    rows = [base] if base in TOON_BASES else None
+    if base and not rows:
+        id, _, family = base.partition(":")
+        rows = [f"comfyui={folder_of(roots, id, 'base')}", f"family={family or DEFAULT_FAMILY}"]
     if source:
         folder = folder_of(roots, source, "source")
         await run_in_threadpool(copy_pictures, folder, character.pictures)

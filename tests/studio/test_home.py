@@ -70,6 +70,24 @@ def test_a_character_is_made_from_folders_of_the_machine(browser: Browser, root:
     assert f'comfyui = "{root}/tools/ComfyUI"' in (folder / "recipe.toml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("base", "line"),
+    [
+        ("toon-sdxl", 'base = "toon-sdxl"'),
+        ("{comfyui}:sdxl", 'family = "sdxl"'),
+        ("{comfyui}:anima", "/tools/ComfyUI"),
+    ],
+)
+def test_every_family_has_its_bases(browser: Browser, root: Path, base: str, line: str) -> None:
+    pictures, comfyui = (row.id for row in folders([root]))
+    base = base.format(comfyui=comfyui)
+    assert f'<option value="{base}">' in browser.get("/").text
+    id = browser.form("/new", ("name", "momo")).json()["character"]
+    fields = (("trigger", "momochar"), ("source", pictures), ("base", base))
+    assert browser.form(f"/new/{id}/finish", *fields).status == 200
+    assert line in (root.parent / "workspace" / "momo" / "recipe.toml").read_text()
+
+
 def test_a_copied_folder_never_overwrites_what_was_dropped(browser: Browser, root: Path) -> None:
     pictures = next(row.id for row in folders([root]) if row.pictures)
     id = browser.form("/new", ("name", "momo")).json()["character"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -81,19 +82,28 @@ def go(page: "playwright.Page", words: str) -> None:
     page.wait_for_load_state()
 
 
+def go_home(page: "playwright.Page") -> None:
+    """To the first page, from wherever."""
+    page.goto(urljoin(page.url, "/"))
+
+
+@pytest.mark.parametrize(("name", "base"), [("momo", "toon"), ("mimi", "toon-sdxl")])
 def test_pictures_become_a_released_file(
-    page: "playwright.Page", workspace: Path, tmp_path: Path
+    page: "playwright.Page", workspace: Path, tmp_path: Path, name: str, base: str
 ) -> None:
     (tmp_path / "art").mkdir()
     write_pictures(tmp_path / "art", COUNT)
     expect = playwright.expect
 
-    page.fill("input[name=name]", "momo")
+    go_home(page)
+    page.fill("input[name=name]", name)
+    page.select_option("select[name=base]", base)
     page.fill("input[name=trigger]", "momochar")
     drop(page, tmp_path / "art")
     expect(page.locator("#chosen")).to_have_text(str(2 * COUNT))
     page.click("#new button[type=submit]")
     page.wait_for_url("**/run", timeout=60_000)
+    assert f'base = "{base}"' in (workspace / name / "recipe.toml").read_text()
 
     go(page, "nav >> text=Data")
     page.click("#import")
@@ -130,7 +140,7 @@ def test_pictures_become_a_released_file(
     page.click("text=Check")
     expect(page.locator("#checked")).to_contain_text("Verified", timeout=60_000)
 
-    folder = workspace / "momo"
+    folder = workspace / name
     assert weights_sha256(folder / "project" / "release" / "momo" / "momo.safetensors")
     (training_set,) = (folder / "sets").iterdir()
     assert len(list(training_set.rglob("*.png"))) == COUNT - 1
