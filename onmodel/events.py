@@ -61,12 +61,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check: what it is about, what was found, what to do."""
+    """The result of one check: what it is about, what was found, what to do. Where it is the
+    memory that a `stage` will take, `bytes` of it."""
 
     about: str
     status: Status
     text: str
     remedy: str = ""
+    stage: str = ""
+    bytes: int = 0
 
     def __str__(self) -> str:
         remedy = f" — {self.remedy}" if self.remedy else ""

@@ -60,8 +60,8 @@ def _fits(recipe: "Recipe", steps: Sequence[Any], events: Events) -> Iterator[Fi
         peak, remedy = stage.peak, found.remedy(stage)
         text = f"takes {peak.bytes / GIB:.1f} GiB (during: {peak.name})"
         if remedy is None:
-            yield Finding(f"recipe {name}", "ok", text)
+            yield Finding(f"recipe {name}", "ok", text, stage=name, bytes=peak.bytes)
         else:
             text = f"{text}, {machine.room / GIB:.1f} are free"
             status: Status = "warn" if machine.device == "cpu" else "fail"
-            yield Finding(f"recipe {name}", status, text, remedy)
+            yield Finding(f"recipe {name}", status, text, remedy, name, peak.bytes)

@@ -34,6 +34,15 @@ class Checks:
                 self._kept[recipe] = text, _examined(recipe)
             return self._kept[recipe][1]
 
+    def planned_bytes(self, character: CharacterFolder) -> dict[str, int]:
+        """Stage → memory that the last check of the recipe, as it is, forecast; nothing is
+        checked."""
+        recipe = character.recipe
+        before = self._kept.get(recipe) if recipe else None
+        if recipe is None or before is None or before[0] != recipe.read_bytes():
+            return {}
+        return {row.stage: row.bytes for row in before[1] if row.stage}
+
 
 def _examined(recipe: Path) -> list[Finding]:
     command = [sys.executable, "-m", "onmodel", "doctor", str(recipe), "--json"]

@@ -122,14 +122,21 @@ class Jobs:
         if name.runs():
             os.kill(name.number, signal.CTRL_BREAK_EVENT if os.name == "nt" else signal.SIGINT)  # type: ignore[attr-defined,unused-ignore]
 
-    def first(self, id: int) -> None:
-        """Move a waiting job before the others."""
+    def move(self, id: int, by: int) -> None:
+        """Move a waiting job `by` places towards the end, or below 0 towards the front. A running
+        job stays."""
         with self._database() as database:
-            database.execute(
-                "UPDATE jobs SET place = (SELECT min(place) - 1 FROM jobs WHERE NOT ended)"
-                " WHERE id = ? AND process IS NULL",
-                (id,),
-            )
+            database.execute("BEGIN IMMEDIATE")  # the order of another studio is not lost
+            rows = database.execute(
+                "SELECT id, place FROM jobs WHERE NOT ended AND process IS NULL ORDER BY place"
+            ).fetchall()
+            order = [row[0] for row in rows]
+            if id in order:
+                at = order.index(id)
+                order.insert(min(max(0, at + by), len(order) - 1), order.pop(at))
+                places = [(place, moved) for moved, (_, place) in zip(order, rows, strict=True)]
+                database.executemany("UPDATE jobs SET place = ? WHERE id = ?", places)
+            database.execute("COMMIT")
 
     def advance(self) -> None:
         """Note which jobs have ended, and start the next where a slot is free."""

@@ -58,10 +58,19 @@ def rows(request: Request) -> Response:
     return fragment(request, "jobs.html.j2", view=view_of(request))
 
 
-def first(request: Request) -> Response:
-    """Move a waiting job before the others."""
+def earlier(request: Request) -> Response:
+    """Move a waiting job one place to the front."""
+    return _moved(request, -1)
+
+
+def later(request: Request) -> Response:
+    """Move a waiting job one place to the end."""
+    return _moved(request, 1)
+
+
+def _moved(request: Request, by: int) -> Response:
     jobs: Jobs = request.app.state.jobs
-    jobs.first(_job(request).id)
+    jobs.move(_job(request).id, by)
     return rows(request)
 
 
@@ -91,7 +100,8 @@ def _job(request: Request) -> RunJob:
 ROUTES = (
     Route("/queue", show),
     Route("/queue/rows", rows),
-    Route("/queue/{job:int}/first", first, methods=["POST"]),
+    Route("/queue/{job:int}/earlier", earlier, methods=["POST"]),
+    Route("/queue/{job:int}/later", later, methods=["POST"]),
     Route("/queue/{job:int}/stop", stop, methods=["POST"]),
     Route("/queue/resume/{character}", resume, methods=["POST"]),
 )

@@ -18,6 +18,7 @@ from onmodel.engine.progress import TrainingProgress, curves, progress, quartile
 from onmodel.errors import InputError
 from onmodel.hashing import sha256_bytes
 from onmodel.ledger.store import RunRecord
+from onmodel.studio.checks import Checks
 from onmodel.studio.jobs import Jobs, RunJob, log_of
 from onmodel.studio.plans import planned
 from onmodel.studio.render import character_of, fragment, page, text, workspace_of
@@ -34,7 +35,8 @@ CURVES = ("loss", "heldout", "learning_rate")  # names of recorded values
 class StageBox:
     """A stage of the recipe, in order: its `state` is that of the newest run of its name, "new"
     where there is none; `line` says why it stopped. `steps`, `pictures` and `planned` seconds are
-    those of the plan; `progress` that of a training which runs."""
+    those of the plan, `planned_bytes` the memory that a check forecast, 0 without one; `progress`
+    that of a training which runs."""
 
     name: str
     verb: str
@@ -46,12 +48,17 @@ class StageBox:
     pictures: int
     planned: float | None
     progress: TrainingProgress | None
+    planned_bytes: int = 0
 
 
 def boxes(
-    steps: Sequence[Step], runs: Iterable[RunRecord], recorded: Mapping[str, Sequence[StepRow]]
+    steps: Sequence[Step],
+    runs: Iterable[RunRecord],
+    recorded: Mapping[str, Sequence[StepRow]],
+    planned_bytes: Mapping[str, int],
 ) -> list[StageBox]:
-    """The planned stages with the state of each; `recorded` are the steps of its trainings."""
+    """The planned stages with the state of each; `recorded` are the steps of its trainings,
+    `planned_bytes` their forecast memory."""
     newest: dict[str, RunRecord] = {}
     for run in runs:
         newest.setdefault(run.stage, run)
@@ -72,6 +79,7 @@ def boxes(
                 step.plan.pictures,
                 step.seconds,
                 progress(rows, step.plan.steps) if running else None,
+                planned_bytes.get(step.name, 0),
             )
         )
     return found
@@ -95,7 +103,9 @@ def view_of(request: Request, character: CharacterFolder) -> RunView:
     steps: Sequence[Step] = ()
     if character.recipe:
         steps = planned(character.recipe)
-    return RunView(boxes(steps, runs, recorded), job, log_of(character))
+    checks: Checks = request.app.state.checks
+    forecast = checks.planned_bytes(character)
+    return RunView(boxes(steps, runs, recorded, forecast), job, log_of(character))
 
 
 @dataclass(frozen=True)

@@ -119,14 +119,20 @@ def test_each_card_has_a_run_that_sees_no_other(
     assert (log_of(b), log_of(c)) == ("3\ndone\n", "3\n")
 
 
-def test_a_waiting_job_is_moved_before_the_others_and_a_running_one_stays(
+def test_a_waiting_job_is_moved_among_the_waiting_and_a_running_one_stays(
     workspace: Workspace,
 ) -> None:
     jobs, _ = _filled(workspace)
-    a, _, c = jobs.open()
-    jobs.first(c.id)
-    jobs.first(a.id)
+    a, b, c = jobs.open()
+    jobs.move(c.id, -1)
+    jobs.move(a.id, 1)
     assert _names(workspace, jobs) == [("a", "running"), ("c", "waiting"), ("b", "waiting")]
+    jobs.move(c.id, -1)  # it is the first already
+    jobs.move(c.id, 1)
+    jobs.move(c.id, 1)
+    assert _names(workspace, jobs) == [("a", "running"), ("b", "waiting"), ("c", "waiting")]
+    jobs.move(b.id, 5)
+    assert [job.id for job in jobs.open()] == [a.id, c.id, b.id]
 
 
 def test_a_waiting_job_that_is_stopped_never_starts(workspace: Workspace) -> None:

@@ -95,6 +95,20 @@ def test_losses_by_quartile_are_columns_of_their_own(served: Served) -> None:
     assert "memory 315 MB" in served.browser.get(f"/c/{served.a.id}/run").text
 
 
+def test_the_memory_of_a_run_is_shown_beside_what_a_check_forecast(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{**row, "memory_mib": 100} for row in STEPS]
+    logs = served.a.project_folder / "logs" / "look.jsonl"
+    logs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [Finding("recipe look", "ok", "takes 0.2 GiB", stage="look", bytes=200 << 20)]
+    monkeypatch.setattr(checks, "_examined", lambda recipe: found)
+    run = f"/c/{served.a.id}/run"
+    assert "memory 105 MB</small>" in served.browser.get(run).text  # nothing was checked
+    served.browser.form(f"{run}/check")
+    assert "memory 105 MB of 210 MB planned" in served.browser.get(run).text
+
+
 def test_previews_are_served_by_id_alone(served: Served) -> None:
     strip = served.browser.get(f"/c/{served.a.id}/run/previews").text
     address = strip.partition('src="')[2].partition('"')[0]
@@ -139,12 +153,12 @@ def test_the_queue_shows_all_characters_and_moves_and_stops_their_jobs(served: S
         browser.form(f"/c/{character.id}/run/start")
     page = browser.get("/queue").text
     assert page.index(f"/c/{served.a.id}/run") < page.index(f"/c/{served.b.id}/run")
-    assert "/queue/1/stop" in page and "/queue/1/first" not in page and "/queue/2/first" in page
-    assert browser.form("/queue/2/first").status == 200
+    assert "/queue/1/stop" in page and "/queue/1/later" not in page and "/queue/2/later" in page
+    assert browser.form("/queue/2/earlier").status == browser.form("/queue/2/later").status == 200
     assert "/queue/2/" not in browser.form("/queue/2/stop").text
     assert "stops after the next checkpoint" in browser.form("/queue/1/stop").text
-    assert browser.form("/queue/2/first").status == 422
-    assert browser.form("/queue/x/first").status == 404
+    assert browser.form("/queue/2/later").status == 422
+    assert browser.form("/queue/x/later").status == 404
 
 
 def test_a_run_that_stopped_is_continued_from_the_queue(served: Served) -> None:
