@@ -16,7 +16,7 @@ from onmodel.character import Character, parse_character
 from onmodel.engine.plan import make_plan
 from onmodel.errors import InputError
 from onmodel.families.anima.spec import Settings as Base
-from onmodel.families.protocol import Timesteps
+from onmodel.families.settings import Timesteps
 from onmodel.randomness import generator
 from onmodel.recipe import HEAD, load_recipe
 from onmodel.stages import stage_module

@@ -44,7 +44,7 @@ from onmodel.evaluate.details import (
 from onmodel.evaluate.first_look import FirstLook
 from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.evaluate.older_files import as_schema_1, with_margins
-from onmodel.families.protocol import SamplerName, Schedule
+from onmodel.families.settings import SamplerName, Schedule
 from onmodel.hashing import read_json, write_json
 from onmodel.sample.sampling import Sampling
 from onmodel.sample.suites import Prompt

@@ -13,7 +13,8 @@ from onmodel.errors import InputError
 from onmodel.families.held import BlockSwap, hold
 from onmodel.families.modes import Modes
 from onmodel.families.parts import LazyPart
-from onmodel.families.protocol import EmptyText, Linear, Text
+from onmodel.families.protocol import Linear, Text
+from onmodel.families.settings import EmptyText
 from onmodel.freed_memory import return_freed_memory
 
 
@@ -131,8 +132,8 @@ class LoadedBase(ABC):
         weights = {}
         for row in linears:
             layer = self.component(row.component).get_submodule(row.diffusers)
-            is_norm = row.in_features == 1
-            assert is_norm or isinstance(layer, nn.Linear), "adapters are attached to the base"
+            plain = row.in_features == 1 or isinstance(layer, nn.Linear | nn.Conv2d)
+            assert plain, "adapters are attached to the base"
             assert isinstance(layer.weight, nn.Parameter)
             weights[row.name] = layer.weight.detach()
         outer = {name: weights[name].clone() for name in self._changed.intersection(weights)}

@@ -10,6 +10,7 @@ class LoraNames:
 
     The layers' own names begin with one of `starts`. onmodel writes `common` before them, or, where
     it is None, kohya's keys in the common layout too; and `kohya` before what follows `inside`.
+    `kernels`: how the names of convolutions end, and the side of their kernel.
     """
 
     component: str | None
@@ -21,3 +22,8 @@ class LoraNames:
     flat: tuple[str, ...]
     flat_diffusers: tuple[str, ...]
     inside: str = ""
+    kernels: tuple[tuple[str, int], ...] = ()
+
+    def kernel(self, name: str) -> int:
+        """The side of the kernel of a convolution; 0 for another layer."""
+        return next((side for end, side in self.kernels if name.endswith(end)), 0)

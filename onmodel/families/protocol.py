@@ -11,28 +11,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator
 
 from onmodel.devices import check_name
 from onmodel.errors import InputError
 from onmodel.families.lora_names import LoraNames
 from onmodel.families.modes import Modes
+from onmodel.families.settings import EmptyText, Schedule
 from onmodel.validation import StrictTable
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-
-MOST_SHIFT = 1_000.0
-Schedule = Literal["flow", "simple", "sgm_uniform", "normal"]  # of noise levels
-SamplerName = Literal["euler", "euler_ancestral", "dpmpp_2m", "er_sde"]
-# What an empty prompt becomes where programs differ.
-EmptyText = Literal["diffusers", "comfyui"]
-MOST_SAMPLING_STEPS = 1_000
-MOST_GUIDANCE = 1_000.0
 
 
 Config = dict[str, Any]  # of a component, as diffusers writes it: config.json
@@ -107,7 +99,8 @@ class Part:
 @dataclass(frozen=True, slots=True)
 class Linear:
     """A layer that a LoRA can adapt. `name` is the one in the base's own files, `diffusers` the
-    module's path. The weight of a norm is one column: `in_features` is 1.
+    module's path. The weight of a norm is one column: `in_features` is 1. A convolution's is
+    [out, channels · height · width of its kernel].
 
     `block` is the index of its transformer block, None outside the blocks. `component` is the part
     of the base that has it, None for the backbone.
@@ -132,8 +125,9 @@ class FamilySpec:
 
     `title` is how people call it, `architecture` the modelspec word for it; `prediction` is what
     the network predicts; `presets` name the endings of the layers that a LoRA usually adapts.
-    `linears` are the backbone's layers, which are trained; `text_linears` those of the parts that
-    encode text, which may be trained too; other tools' LoRA files may also change `norms`.
+    `linears` are the backbone's layers, which are trained, `convolutions` those that may be
+    (LoCon), and `text_linears` those of the parts that encode text, which may be trained too; other
+    tools' LoRA files may also change `norms`.
     `uniform`: a layer has one size in every block.
     """
 
@@ -151,12 +145,18 @@ class FamilySpec:
     presets: Mapping[str, tuple[str, ...]]
     text_linears: tuple[Linear, ...] = ()
     norms: tuple[Linear, ...] = ()
+    convolutions: tuple[Linear, ...] = ()
     uniform: bool = True
 
     @property
     def lora_linears(self) -> tuple[Linear, ...]:
         """Every layer that a LoRA file may change."""
-        return self.linears + self.text_linears + self.norms
+        return self.linears + self.convolutions + self.text_linears + self.norms
+
+    @property
+    def backbone_layers(self) -> tuple[Linear, ...]:
+        """The backbone's layers that may be trained."""
+        return self.linears + self.convolutions
 
     @property
     def width(self) -> int:
@@ -185,7 +185,7 @@ class FamilySpec:
                 )
             return [
                 row
-                for row in self.linears
+                for row in self.backbone_layers
                 if row.block is not None and row.name.endswith(self.presets[wanted])
             ]
         for pattern in wanted:
@@ -194,12 +194,12 @@ class FamilySpec:
         def is_wanted(row: Linear) -> bool:
             return any(fnmatchcase(row.name, pattern) for pattern in wanted)
 
-        return list(filter(is_wanted, self.linears))
+        return list(filter(is_wanted, self.backbone_layers))
 
     def matching(self, field: str, pattern: str) -> list[Linear]:
         """The layers whose name matches a pattern. Raises InputError naming `field` when there is
         none."""
-        found = [row for row in self.linears if fnmatchcase(row.name, pattern)]
+        found = [row for row in self.backbone_layers if fnmatchcase(row.name, pattern)]
         if not found:
             raise InputError(
                 field,
@@ -207,71 +207,6 @@ class FamilySpec:
                 f"matches no layer; layers are called {self.linears[-1].name} and so on",
             )
         return found
-
-
-class Timesteps(StrictTable):
-    """How noise levels are drawn (https://arxiv.org/abs/2403.03206, 3.1)."""
-
-    kind: Literal["auto", "logit_normal", "uniform"] = Field(
-        default="auto",
-        description=(
-            "Distribution of times t in 0–1 (1 is noise). logit_normal: sigmoid(mean + std·normal)."
-            " auto: that for flow models, uniform for others."
-        ),
-    )
-    mean: float = Field(default=0.0, ge=-100, le=100, description="Mean of logit_normal.")
-    std: float = Field(default=1.0, gt=0, le=100, description="Standard deviation of logit_normal.")
-    shift: float = Field(
-        default=1.0,
-        gt=0,
-        le=MOST_SHIFT,
-        description="Shift towards noise: shift·t / (1 + (shift−1)·t). 1: none.",
-    )
-
-    @model_validator(mode="after")
-    def _used(self) -> Self:
-        if self.kind == "uniform" and (self.mean, self.std) != (0.0, 1.0):
-            raise ValueError(
-                'mean and std belong to kind = "logit_normal"; uniform times have none'
-            )
-        return self
-
-
-class SamplingSettings(StrictTable):
-    """How pictures are generated (docs/reference/sampling.md)."""
-
-    steps: int = Field(default=16, ge=1, le=MOST_SAMPLING_STEPS, description="Sampling steps.")
-    guidance: float = Field(default=3.0, ge=0, le=MOST_GUIDANCE, description="Guidance scale.")
-    guidance_rescale: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description=(
-            "Share of the guided prediction that is brought back to the unguided one's deviation"
-            " (CFG rescale). Usual for v-prediction with zero terminal SNR: 0.7."
-        ),
-    )
-    shift: float = Field(
-        default=3.0,
-        gt=0,
-        le=MOST_SHIFT,
-        description="Shift of the schedule towards noise; bases that predict noise have none.",
-    )
-    sampler: SamplerName = Field(
-        default="euler",
-        description="Sampler. euler_ancestral and er_sde add noise in every step.",
-    )
-    schedule: Schedule = Field(
-        default="flow",
-        description="Noise levels: flow as in diffusers, the others as in ComfyUI.",
-    )
-    empty_text: EmptyText = Field(
-        default="diffusers",
-        description=(
-            "How an empty prompt or negative prompt is encoded. diffusers: no text, as in training."
-            " comfyui: one padding token."
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,9 +329,10 @@ class Family(Protocol):
         ...
 
     def changed(self, linears: Sequence[Linear]) -> AbstractContextManager[Mapping[str, Tensor]]:
-        """Within the context the weights of these layers by name, [out, in] or a norm's [out], may
-        be changed in place. At its end they are as before: they are read from the base's files
-        again, so that no copy takes memory. Contexts may be nested.
+        """Within the context the weights of these layers by name, [out, in], a norm's [out] or a
+        convolution's [out, channels, height, width], may be changed in place. At its end they are
+        as before: they are read from the base's files again, so that no copy takes memory. Contexts
+        may be nested.
 
         Where weights that encode text are among them, no text is remembered from outside, nor
         after it. Raises InputError when the files changed.

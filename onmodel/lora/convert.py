@@ -23,7 +23,7 @@ from onmodel.lora.author_paths import without_author_paths
 from onmodel.lora.factors import Factors
 from onmodel.lora.file import LoraFile
 from onmodel.lora.kinds import LOW_RANK
-from onmodel.lora.layouts import has_alpha, written_keys, written_stem
+from onmodel.lora.layouts import factor_shapes, has_alpha, written_keys, written_stem
 from onmodel.lora.specs import spec_of_loras
 from onmodel.weights import Entry, Payload, decode, encode, lora_weights, read_header
 
@@ -138,15 +138,18 @@ def layout_tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str
             stem = written_stem(linear.name, layout)
             tensors |= {f"{stem}.{role}": matrix for role, matrix in parts.items()}
             if "diff" in parts:
-                if linear.in_features == 1:
-                    tensors[f"{stem}.diff"] = parts["diff"].reshape(-1)
+                shape = factor_shapes(linear.name, file.layers[linear.name])[2]
+                tensors[f"{stem}.diff"] = parts["diff"].reshape(
+                    -1 if linear.in_features == 1 else shape
+                )
             elif has_alpha(linear.name, layout):  # alpha/rank is 1, which every tool reads alike
                 rank = next((len(parts[role]) for role in reversed(LOW_RANK) if role in parts), 1)
                 tensors[f"{stem}.alpha"] = np.array(rank, np.float32)
             continue
         factors = file.factors(linear.name)
         down, up, alpha_key = _keys(linear, spec, layout)
-        tensors[down] = factors.down
+        down_shape, up_shape, _ = factor_shapes(linear.name, file.layers[linear.name])
+        tensors[down] = factors.down.reshape(down_shape)
         if alpha_key:
             # The alpha of its training, which the common layout folds away, is unfolded again.
             written = factors.alpha
@@ -158,7 +161,8 @@ def layout_tensors(file: LoraFile, spec: FamilySpec, layout: Target) -> dict[str
                 )
                 written = alpha
             tensors[alpha_key] = np.array(written, np.float32)
-        tensors[up] = factors.up if alpha_key else factors.up * np.float32(factors.scale)
+        changed = factors.up if alpha_key else factors.up * np.float32(factors.scale)
+        tensors[up] = changed.reshape(up_shape)
     return tensors
 
 

@@ -8,7 +8,7 @@ LoRA as torch tensors, writing.py writes files.
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -19,18 +19,25 @@ from onmodel.families.other_models import recognise
 from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.families.registry import count_blocks, spec_of_shapes
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.kinds import LOW_RANK, SCALED, expand, expanded_shape
+from onmodel.lora.kinds import LOW_RANK, SCALED, as_matrix, expand, expanded_shape
 from onmodel.lora.layouts import (
     BLOCKS_KEY,
     REFUSED,
     is_difference,
     is_of_encoder,
+    kernel_of,
     layer_of,
     name_table,
     parse_key,
     split_key,
 )
-from onmodel.lora.peft_config import LARGEST, folder_config, header_config, parse_config
+from onmodel.lora.peft_config import (
+    LARGEST,
+    alpha_of,
+    folder_config,
+    header_config,
+    parse_config,
+)
 from onmodel.text import shown
 from onmodel.weights import (
     FLOATS,
@@ -48,6 +55,7 @@ LENGTHS = ("dora_scale", "magnitude_vector")  # roles of DoRA's row lengths, whi
 # of a layer's plain factors; a LoHa of a few bytes may stand for any number of them
 _MOST_NUMBERS = 2**28
 REMAP = "onmodel lora remap FILE --from SMALLER --base BASE -o OUT"
+_CORES = (".lora_mid.weight", ".hada_t1", ".hada_t2", ".lokr_t2")  # of Tucker
 # Tensors that bitsandbytes (nf4, int8) and ComfyUI (fp8) keep beside a quantised weight.
 _QUANTISED = re.compile(
     r"\.(absmax|nested_absmax|quant_map|nested_quant_map|quant_state\.[\w.]+|SCB|scale_weight"
@@ -192,8 +200,8 @@ class LoraFile:
             if role == "alpha":
                 continue
             parts[role] = decode(self._file.raw(key), self._file.entries[key])
-            if role == "diff":
-                parts[role] = parts[role].reshape(self.layers[name].size)
+            shape = self.layers[name].size if role == "diff" else as_matrix(parts[role].shape)
+            parts[role] = parts[role].reshape(shape)
             if not np.isfinite(parts[role]).all():
                 raise InputError(
                     "lora",
@@ -224,19 +232,6 @@ class LoraFile:
         """The alpha of its training: the header's, else its layers' own; None when those differ."""
         scaled = (name for name, keys in self._keys.items() if "diff" not in keys)
         return alpha_of(self.metadata, map(self.alpha, scaled))
-
-
-def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:
-    """The header's `ss_network_alpha` (the common layout folds alpha away), else the layers', None
-    when they differ."""
-    try:
-        said = float(metadata["ss_network_alpha"])
-    except (KeyError, ValueError):
-        said = math.nan
-    if 0 <= said <= LARGEST:
-        return said
-    found = set(alphas)
-    return found.pop() if len(found) == 1 else None
 
 
 def layer_shapes(
@@ -350,6 +345,8 @@ def _layer_shape(
     said = " · ".join(f"{role} {list(shape)}" for role, shape in shapes.items())
     if len(shapes.get("diff", ())) == 1:
         shapes["diff"] = (*shapes["diff"], 1)
+    if kernel_of(name):
+        shapes = {role: as_matrix(shape) for role, shape in shapes.items()}
     if not all(len(shape) == 2 and 0 not in shape for shape in shapes.values()):
         raise InputError(
             "lora", path, f"{name}: {said} is not a product of two matrices; export the LoRA again"
@@ -425,9 +422,9 @@ def _refuse_unknown(
         first = f"none of its {total} keys names a layer of the {spec.backbone}"
         told = f"{first} (first: {shown(unknown[0])})"
         raise InputError("lora", path, f"is {kind}, {what}: {told}; use a LoRA for {spec.name}")
-    if convolutions := [key for key in unknown if len(entries[key].shape) == 4]:
-        what = f"changes convolutions (LoCon: {shown(convolutions[0])}), which are not read"
-        raise InputError("lora", path, f"{what}; use a LoRA of linear layers alone")
+    if cores := [key for key in unknown if key.endswith(_CORES)]:
+        what = f"has Tucker factors ({shown(cores[0])}), which are not read"
+        raise InputError("lora", path, f"{what}; train it without use_tucker or use_cp")
     what = f"{len(unknown)} of {total} keys are unknown: {', '.join(map(shown, unknown[:4]))}"
     raise InputError("lora", path, f"{what}; export the LoRA alone")
 

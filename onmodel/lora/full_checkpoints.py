@@ -5,6 +5,7 @@ diffusers' names; a single file with the text conditioner in it is one too. All 
 the memory is that of one layer.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -110,7 +111,8 @@ def extract(
     """
     one, other = open_checkpoint(tuned, "checkpoint"), open_checkpoint(base, "base")
     with one.file, other.file:
-        trained = {linear.name for linear in (*one.spec.linears, *other.spec.linears)}
+        rows = (*one.spec.backbone_layers, *other.spec.backbone_layers)
+        trained = {linear.name for linear in rows}
         if odd := sorted(trained & (set(one.keys) ^ set(other.keys))):
             raise InputError(
                 "base", base, f"has other layers than {tuned} ({len(odd)}, e.g. {odd[0]})"
@@ -125,7 +127,7 @@ def extract(
                 "checkpoint", tuned, f"no layer differs from {base}; there is nothing to extract"
             )
         shapes = {n: one.file.entries[one.keys[n]].shape for n in changed}
-        sizes = {name: (shape[0], shape[1]) for name, shape in shapes.items()}
+        sizes = {name: (shape[0], math.prod(shape[1:])) for name, shape in shapes.items()}
         layers = {name: LayerShape(*sizes[name], min(rank, *sizes[name])) for name in changed}
         alphas = {name: float(layer.rank) for name, layer in layers.items()}
         histories = [one.lineage(), other.lineage()]
@@ -155,7 +157,8 @@ def extract(
             def factors(name: str) -> Factors[np.ndarray]:
                 nonlocal kept
                 difference = _difference(one, other, name)
-                made, energy = factor_dense(difference, layers[name].rank, 1.0, name)
+                matrix = difference.reshape(len(difference), -1)
+                made, energy = factor_dense(matrix, layers[name].rank, 1.0, name)
                 kept += energy
                 advance()
                 return made

@@ -5,6 +5,7 @@ A Hadamard or Kronecker product of two low-rank matrices is itself low-rank: its
 products of theirs. A whole difference is its product with an identity.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -47,6 +48,11 @@ def _expand_lokr(parts: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarra
     ]
     (up_1, down_1), (up_2, down_2) = sides
     return np.kron(down_1, down_2), np.kron(up_1, up_2)
+
+
+def as_matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a factor or weight, a convolution's with its kernel in the columns."""
+    return (shape[0], math.prod(shape[1:])) if len(shape) == 4 else shape
 
 
 def expanded_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from typing import Literal
 from onmodel.families.lora_names import LoraNames
 from onmodel.families.protocol import FamilySpec, Linear
 from onmodel.families.registry import lora_names
+from onmodel.lora.factors import LayerShape
 
 Layout = Literal["common", "kohya"]
 
@@ -121,6 +122,22 @@ def written_stem(name: str, layout: Layout) -> str:
     if layout == "common" and names.common is not None:
         return names.common + name
     return names.kohya + name.removeprefix(names.inside).replace(".", "_")
+
+
+def kernel_of(name: str) -> int:
+    """The side of the kernel of a convolution; 0 of another layer."""
+    return _written(name).kernel(name)
+
+
+def factor_shapes(
+    name: str, layer: LayerShape
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The shapes that down, up and a whole difference of a layer have in a file: those of a
+    convolution have four dimensions."""
+    if not (side := kernel_of(name)):
+        return (layer.rank, layer.in_), (layer.out, layer.rank), layer.size
+    kernel = (layer.in_ // side**2, side, side)
+    return (layer.rank, *kernel), (layer.out, layer.rank, 1, 1), (layer.out, *kernel)
 
 
 def has_alpha(name: str, layout: Layout) -> bool:

@@ -6,8 +6,9 @@ alpha/r, also where LoKr's matrices are whole. A pattern sets r or alpha of some
 expression that must match the end of a layer's path (`peft.utils.other.get_pattern_key`).
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,16 @@ def _by_pattern(patterns: Mapping[str, float], stem: str) -> float | None:
         if re.match(rf"(.*\.)?({pattern})$", stem):
             return value
     return None
+
+
+def alpha_of(metadata: Mapping[str, str], alphas: Iterator[float]) -> float | None:
+    """The header's `ss_network_alpha` (the common layout folds alpha away), else the layers', None
+    when they differ."""
+    try:
+        said = float(metadata["ss_network_alpha"])
+    except (KeyError, ValueError):
+        said = math.nan
+    if 0 <= said <= LARGEST:
+        return said
+    found = set(alphas)
+    return found.pop() if len(found) == 1 else None

@@ -16,6 +16,7 @@ from onmodel.families.registry import (
     spec_of_shapes,
 )
 from onmodel.lora.file import layer_shapes
+from onmodel.lora.kinds import as_matrix
 from onmodel.lora.layouts import BLOCKS_KEY, name_table, parse_key
 from onmodel.weights import WeightsFile, lora_weights
 
@@ -64,7 +65,7 @@ def layers_of_checkpoint(file: WeightsFile) -> tuple[FamilySpec, dict[str, str]]
     family = family_of(file.entries) or DEFAULT_FAMILY
     blocks = count_blocks(family, file.entries)
     whole = spec_of_shapes(family, blocks)
-    table, norms = name_table(whole), set(whole.norms)
+    table, norms, convolutions = name_table(whole), set(whole.norms), set(whole.convolutions)
     keys: dict[str, str] = {}
     shapes: dict[str, tuple[int, int]] = {}
     for key, entry in file.entries.items():
@@ -75,6 +76,7 @@ def layers_of_checkpoint(file: WeightsFile) -> tuple[FamilySpec, dict[str, str]]
                 file.field, file.path, f"holds {linear.name} twice ({key}); save one model alone"
             )
         shape = entry.shape if linear not in norms else (*entry.shape, 1)
+        shape = as_matrix(shape) if linear in convolutions else shape
         if len(shape) != 2 or 0 in shape:
             raise InputError(
                 file.field,

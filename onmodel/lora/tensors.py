@@ -18,9 +18,10 @@ from torch import Tensor
 from onmodel.errors import InputError
 from onmodel.families.protocol import Family, FamilySpec
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.file import LENGTHS, LoraFile, alpha_of, check_shapes
+from onmodel.lora.file import LENGTHS, LoraFile, check_shapes
 from onmodel.lora.kinds import expand
 from onmodel.lora.layouts import Layout
+from onmodel.lora.peft_config import alpha_of
 from onmodel.lora.writing import FileFormat, LoraTensors, rank_words
 from onmodel.randomness import normal
 from onmodel.weights import Payload
@@ -174,14 +175,16 @@ def lora_payload(lora: Lora, layout: Layout = "common", dtype: str = "F32") -> P
 
 
 def change_weight(weight: Tensor, layer: Factors[Tensor] | Compact, strength: float) -> None:
-    """Change a base's weight, [out, in] or a norm's [out], in place: W + strength·(what the layer
-    becomes − W), without gradients.
+    """Change a base's weight, [out, in], a norm's [out] or a convolution's [out, channels, height,
+    width], in place: W + strength·(what the layer becomes − W), without gradients.
 
     On a processor it is done in groups of rows, whose ΔW fits into the cache: five times as fast,
     and the same bits.
     """
     if weight.ndim == 1:
         weight = weight.unsqueeze(1)
+    elif weight.ndim == 4:
+        weight = weight.view(len(weight), -1)
     device = weight.device
     count = math.ceil(len(weight) / _ROWS) if device.type == "cpu" else 1
     if isinstance(layer, Compact):

@@ -9,7 +9,7 @@ import numpy as np
 
 from onmodel.errors import InputError
 from onmodel.lora.factors import Factors, LayerShape
-from onmodel.lora.layouts import Layout, has_alpha, written_keys, written_stem
+from onmodel.lora.layouts import Layout, factor_shapes, has_alpha, written_keys, written_stem
 from onmodel.weights import Entry, Payload, encode, finite, stream_weights, written_order
 
 
@@ -96,9 +96,10 @@ def lora_entries(
             entries[key], owner[key] = Entry(form.dtype, (layer.out,)), (name, "diff")
             continue
         down_key, up_key, alpha_key = written_keys(name, form.layout)
+        down, up, _ = factor_shapes(name, layer)
         tensors: dict[str, tuple[str, str, tuple[int, ...]]] = {
-            down_key: ("down", form.dtype, (layer.rank, layer.in_)),
-            up_key: ("up", form.dtype, (layer.out, layer.rank)),
+            down_key: ("down", form.dtype, down),
+            up_key: ("up", form.dtype, up),
         }
         if alpha_key:
             tensors[alpha_key] = ("alpha", "F32", ())

@@ -117,8 +117,11 @@ def _error(layer: Any, wanted: Any) -> float:
     """Relative error of the factors that the adapter multiplies; when they are equal, so is their
     product ΔW."""
     down, up = layer.lora_A["probe"].weight, layer.scaling["probe"] * layer.lora_B["probe"].weight
-    pairs = ((down.detach().float(), wanted.down), (up.detach().float(), wanted.scale * wanted.up))
-    return max(float((there - here).norm() / here.norm().clamp(min=1e-30)) for there, here in pairs)
+    pairs = ((down, wanted.down), (up, wanted.scale * wanted.up))
+    return max(
+        float((there.detach().float().flatten(1) - here).norm() / here.norm().clamp(min=1e-30))
+        for there, here in pairs
+    )
 
 
 def main() -> int:

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.families.protocol import EmptyText, Family, Text
+from onmodel.families.protocol import Family, Text
+from onmodel.families.settings import EmptyText
 from onmodel.prompt_syntax import plain
 from onmodel.randomness import normal
 from onmodel.sample.sampling import Sampling

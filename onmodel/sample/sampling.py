@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import EmptyText, SamplerName, Schedule
+    from onmodel.families.settings import EmptyText, SamplerName, Schedule
 
 # Raised when a sampler gives other pixels for the same request.
 _VERSIONS: dict["SamplerName", int] = {

@@ -14,7 +14,7 @@ from onmodel.evaluate.observers import Observers, load_observers
 from onmodel.evaluate.observers.files import FILES
 from onmodel.evaluate.observers.source import SCHEME, content, wrong
 from onmodel.families.modes import Modes
-from onmodel.families.protocol import SamplingSettings
+from onmodel.families.settings import SamplingSettings
 from onmodel.sample.sampling import Sampling
 from onmodel.stages.base import Context, NamedStage, StageSettings, of_bytes
 from onmodel.train.options import LARGEST_BATCH, MOST_BLOCKS, Side

@@ -55,6 +55,41 @@ class LoraLinear(nn.Module):
         return (functional.linear(x_low, self._weight, self._bias) + change).to(x.dtype)
 
 
+class LoraConv(nn.Module):
+    """A frozen convolution plus scale · up @ down (LoCon): down is a convolution with the same
+    kernel, up one of a single pixel. Otherwise as `LoraLinear`."""
+
+    _weight: Tensor
+    low: tuple[Tensor, Tensor] | None = None
+
+    def __init__(
+        self,
+        base: nn.Conv2d,
+        down: nn.Parameter,
+        up: nn.Parameter,
+        scale: float,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.base, self.down, self.up, self.scale, self.dtype = base, down, up, scale, dtype
+        self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
+        self._bias = None if base.bias is None else base.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x_low = x.to(self.dtype)
+        down, up = self.low or (
+            self.down.to(self.dtype),
+            (self.up * self.scale).to(self.dtype),
+        )
+        kernel = down.view(len(down), *self._weight.shape[1:])
+        stride, padding = self.base.stride, self.base.padding
+        change = functional.conv2d(
+            functional.conv2d(x_low, kernel, None, stride, padding), up[..., None, None]
+        )
+        whole = functional.conv2d(x_low, self._weight, self._bias, stride, padding)
+        return (whole + change).to(x.dtype)
+
+
 class Trained(ABC):
     """What a run trains: tensors of every layer, by their role, as views into one flat float32
     tensor.
@@ -111,7 +146,7 @@ class Trained(ABC):
         return nullcontext()
 
     @abstractmethod
-    def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
+    def wrapped(self, name: str, layer: nn.Module, dtype: torch.dtype) -> nn.Module:
         """The layer with its change, large products taken in `dtype`."""
 
     @abstractmethod
@@ -129,13 +164,19 @@ class Adapters(Trained):
         )
         self._alphas = {name: row.alpha for name, row in factors.items()}
         self.layers = {name: (parts["down"], parts["up"]) for name, parts in self.parts.items()}
-        self._wrapped: dict[str, LoraLinear] = {}
+        self._wrapped: dict[str, LoraLinear | LoraConv] = {}
 
     def scale(self, name: str) -> float:
         return self._alphas[name] / self.layers[name][0].shape[0]
 
-    def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
-        wrapped = LoraLinear(layer, *self.layers[name], self.scale(name), dtype)
+    def wrapped(self, name: str, layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+        factors, scale = self.layers[name], self.scale(name)
+        wrapped: LoraLinear | LoraConv
+        if isinstance(layer, nn.Conv2d):
+            wrapped = LoraConv(layer, *factors, scale, dtype)
+        else:
+            assert isinstance(layer, nn.Linear)
+            wrapped = LoraLinear(layer, *factors, scale, dtype)
         self._wrapped[name] = wrapped
         return wrapped
 
@@ -224,7 +265,6 @@ def attached(family: Family, adapters: Trained, dtype: torch.dtype) -> Iterator[
     originals = {row: models[row.component].get_submodule(row.diffusers) for row in rows}
     try:
         for row, layer in originals.items():
-            assert isinstance(layer, nn.Linear)
             wrapped = adapters.wrapped(row.name, layer, dtype)
             models[row.component].set_submodule(row.diffusers, wrapped)
         yield

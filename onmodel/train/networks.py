@@ -62,6 +62,9 @@ def trained_layers(spec: FamilySpec, options: Options) -> dict[str, tuple[int, f
     """
     rates = text_rates(spec, options)
     targets = spec.targets(options.targets)
+    if options.network != "lora" and (found := set(targets) & set(spec.convolutions)):
+        said = f"adapts {len(found)} convolutions, which network = {options.network!r} cannot"
+        raise InputError("targets", options.targets, f'{said}; use "attention_mlp"')
     for row in spec.text_linears:
         if row.component in rates and any(map(str.isdigit, row.diffusers.split("."))):
             targets.append(row)
@@ -114,7 +117,7 @@ def training_size(spec: FamilySpec, options: Options) -> TrainingSize:
     parameters = sum(prod(shape) for roles in layers for shape in roles.values())
     twice = sum(prod(roles.get("magnitude", (0,))) for roles in layers)  # under two names
     width = 2 if options.save_precision == "bf16" else 4
-    all_layers = len(spec.linears) + len(layer_rates(spec, options))
+    all_layers = len(spec.backbone_layers) + len(layer_rates(spec, options))
     return TrainingSize(len(layers), all_layers, parameters, (parameters + twice) * width)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from onmodel.families.protocol import Family, Text, Timesteps
+from onmodel.families.protocol import Family, Text
+from onmodel.families.settings import Timesteps
 from onmodel.randomness import generator, normal
 
 HELD_OUT_TIMES = tuple((i + 0.5) / 8 for i in range(8))

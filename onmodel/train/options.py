@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from onmodel.dataset.rules import LONGEST_SIDE, MOST_WEIGHT, DataConfig, SubsetConfig
 from onmodel.families.modes import Quantize
-from onmodel.families.protocol import SamplingSettings, Timesteps
+from onmodel.families.settings import SamplingSettings, Timesteps
 from onmodel.prompt_syntax import commands, segments
 from onmodel.reading import LARGEST_WHOLE
 from onmodel.text import shown

@@ -55,7 +55,8 @@ class DoraAdapters(Trained):
         super().__init__(parts, device)
         self._alphas = {name: row.alpha for name, row in factors.items()}
 
-    def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
+    def wrapped(self, name: str, layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+        assert isinstance(layer, nn.Linear)
         down, up, magnitude = self.parts[name].values()
         config = LoraConfig(use_dora=True)
         with torch.device(
@@ -112,7 +113,8 @@ class LokrAdapters(Trained):
             }
         super().__init__(parts, device)
 
-    def wrapped(self, name: str, layer: nn.Linear, dtype: torch.dtype) -> nn.Module:
+    def wrapped(self, name: str, layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+        assert isinstance(layer, nn.Linear)
         wrapper = _lokr_layer(layer, *self._rank_alphas[name], self._factor)
         for role, found in _lokr_roles(wrapper):
             found["run"] = self.parts[name][role]

@@ -15,7 +15,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from onmodel.errors import InputError
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.text import AnimaText, TextEncoder, stack
-from onmodel.families.protocol import EmptyText
+from onmodel.families.settings import EmptyText
 from onmodel.lora.tensors import Factors, Lora, applied
 from onmodel.randomness import normal
 

@@ -1,5 +1,6 @@
 """LoRA files of SDXL: every layout is read, written, and loaded by diffusers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from onmodel.errors import InputError
 from onmodel.families.protocol import FamilySpec, Linear
+from onmodel.families.registry import load_base
 from onmodel.families.sdxl.comfyui import find_parts
 from onmodel.families.sdxl.load import empty_pipeline
 from onmodel.families.sdxl.loaders import RULES
@@ -16,9 +18,12 @@ from onmodel.families.sdxl.spec import Settings, published, spec_of_folder
 from onmodel.lora.convert import Target, convert
 from onmodel.lora.layouts import BLOCKS_KEY, name_table, parse_key, written_keys
 from onmodel.lora.specs import family_of, is_checkpoint, spec_of_loras
-from onmodel.lora.tensors import read_lora
+from onmodel.lora.tensors import Lora, applied, read_lora
 from onmodel.release.compatibility import load_in_diffusers
 from onmodel.release.loaders import loaded_layers
+from onmodel.train.adapters import Adapters, attached
+from onmodel.train.networks import trained_layers
+from onmodel.train.options import Options
 from onmodel.weights import write_weights
 from tests.support.tiny_sdxl import write_tiny_sdxl
 
@@ -37,9 +42,9 @@ def spec(base: Path) -> FamilySpec:
 
 
 def products(spec: FamilySpec) -> dict[Linear, tuple[torch.Tensor, torch.Tensor]]:
-    """Random factors of every layer that a LoRA of kohya's tools changes."""
+    """Random factors of every layer that a LoRA of kohya's tools changes, convolutions too."""
     generator = torch.Generator().manual_seed(0)
-    rows = [*spec.targets("attention_mlp"), *spec.text_linears]
+    rows = [*spec.targets("locon"), *spec.text_linears]
     return {
         row: (
             torch.randn(RANK, row.in_features, generator=generator),
@@ -49,9 +54,18 @@ def products(spec: FamilySpec) -> dict[Linear, tuple[torch.Tensor, torch.Tensor]
     }
 
 
+def in_files(row: Linear, down: torch.Tensor, up: torch.Tensor) -> list[torch.Tensor]:
+    """The factors as trainers keep them: those of a convolution with its kernel."""
+    if not row.diffusers.endswith(("conv1", "conv2", "conv", "conv_shortcut")):
+        return [down, up]
+    side = 1 if row.diffusers.endswith("conv_shortcut") else 3
+    return [down.reshape(RANK, -1, side, side), up[..., None, None]]
+
+
 def kohya(spec: FamilySpec, alpha: float) -> Tensors:
     found = {}
-    for row, (down, up) in products(spec).items():
+    for row, factors in products(spec).items():
+        down, up = in_files(row, *factors)
         down_key, up_key, alpha_key = written_keys(row.name, "kohya")
         assert alpha_key is not None
         found |= {down_key: down, up_key: up, alpha_key: torch.tensor(alpha)}
@@ -61,7 +75,8 @@ def kohya(spec: FamilySpec, alpha: float) -> Tensors:
 def dotted(spec: FamilySpec) -> Tensors:
     """diffusers' own names."""
     found = {}
-    for row, (down, up) in products(spec).items():
+    for row, factors in products(spec).items():
+        down, up = in_files(row, *factors)
         stem = f"{row.component or 'unet'}.{row.diffusers}"
         found |= {f"{stem}.lora_A.weight": down, f"{stem}.lora_B.weight": up}
     return found
@@ -86,6 +101,7 @@ def worst(found: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> flo
 def test_the_whole_u_net_has_the_layers_that_kohyas_tools_adapt() -> None:
     # sd-scripts says so when it makes a LoRA of SDXL
     assert len(published().targets("attention_mlp")) == 722
+    assert len(published().targets("locon")) == 788  # with conv_dim
     counts = [
         sum(row.component == name for row in published().text_linears)
         for name in ("text_encoder", "text_encoder_2")
@@ -102,7 +118,7 @@ def test_a_lora_of_the_true_base_has_the_size_that_is_planned() -> None:
 
 
 def test_kohyas_names_follow_from_the_modules_names() -> None:
-    for row in [*published().targets("attention_mlp"), *published().text_linears]:
+    for row in [*published().targets("locon"), *published().text_linears]:
         down, _, _ = written_keys(row.name, "kohya")
         if row.component is None:
             module = f"lora_unet_{row.name}"
@@ -168,16 +184,66 @@ def test_a_lora_of_the_published_base_needs_no_header(tmp_path: Path) -> None:
     assert list(changes(path)) == ["input_blocks.5.1.transformer_blocks.0.attn1.to_q"]
 
 
-def test_convolutions_are_refused_by_name(spec: FamilySpec, tmp_path: Path) -> None:
+def test_convolutions_keep_their_kernels_in_every_layout(spec: FamilySpec, tmp_path: Path) -> None:
+    source = written(tmp_path / "source.safetensors", kohya(spec, 2.0), spec)
+    layouts: tuple[Target, ...] = ("common", "kohya", "diffusers")
+    for layout in layouts:
+        convert(source, out := tmp_path / f"{layout}.safetensors", layout)
+        found = {key: list(value.shape) for key, value in load_file(out).items()}
+        down = [shape for key, shape in found.items() if "down." in key or "lora_A" in key]
+        assert [RANK, 64, 3, 3] in down and [RANK, 96, 1, 1] in down
+        assert all(len(shape) in (0, 2, 4) for shape in found.values())
+
+
+def test_a_whole_difference_of_a_convolution_is_read_and_kept(
+    spec: FamilySpec, tmp_path: Path
+) -> None:
+    change = torch.randn(32, 32, 3, 3, generator=torch.Generator().manual_seed(1))
+    key = "lora_unet_input_blocks_1_0_in_layers_2.diff"
+    path = written(tmp_path / "source.safetensors", {key: change}, spec)
+    (found,) = changes(path).values()
+    torch.testing.assert_close(found, change.flatten(1))
+    convert(path, out := tmp_path / "out.safetensors", "kohya")
+    torch.testing.assert_close(load_file(out)[key], change)
+
+
+def test_tucker_factors_are_refused_by_name(spec: FamilySpec, tmp_path: Path) -> None:
     stem = "lora_unet_input_blocks_1_0_in_layers_2"
-    convolution = {
-        f"{stem}.lora_down.weight": torch.ones(RANK, 32, 3, 3),
-        f"{stem}.lora_up.weight": torch.ones(32, RANK, 1, 1),
-        f"{stem}.alpha": torch.tensor(1.0),
-    }
-    path = written(tmp_path / "locon.safetensors", kohya(spec, 1.0) | convolution, spec)
-    with pytest.raises(InputError, match=r"changes convolutions \(LoCon: .*which are not read"):
+    core = {f"{stem}.lora_mid.weight": torch.ones(RANK, RANK, 3, 3)}
+    path = written(tmp_path / "locon.safetensors", kohya(spec, 1.0) | core, spec)
+    with pytest.raises(InputError, match=r"has Tucker factors \(.*train it without use_tucker"):
         changes(path)
+
+
+def test_a_convolution_computes_alike_adapted_and_changed(
+    base: Path, spec: FamilySpec, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "lora.safetensors", kohya(spec, 1.0), spec)
+    family = load_base({"family": "sdxl", "folder": str(base), "device": "cpu"})
+    lora = read_lora(path, family.spec)
+    small = Lora({name: replace(one, up=0.02 * one.up) for name, one in lora.modules.items()})
+    unet = {row.name for row in family.spec.backbone_layers}
+    factors = {name: one for name, one in small.modules.items() if name in unet}
+    texts = family.encode_text(["1girl, red hair"])
+    x, t = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2)), torch.tensor([0.5])
+    with torch.no_grad():
+        before = family.denoise(x, t, texts)
+        with applied(family, Lora(factors), 1.0):
+            changed = family.denoise(x, t, texts)
+        adapters = Adapters(factors, torch.device("cpu"))
+        with attached(family, adapters, torch.float32):
+            adapted = family.denoise(x, t, texts)
+            with adapters.low_precision(torch.float32):
+                torch.testing.assert_close(family.denoise(x, t, texts), adapted)
+        assert torch.equal(family.denoise(x, t, texts), before)
+    torch.testing.assert_close(adapted, changed, rtol=1e-4, atol=1e-4)
+    assert (changed - before).norm() > 0.01 * before.norm()
+
+
+def test_other_networks_refuse_convolutions_before_any_work(spec: FamilySpec) -> None:
+    options = Options(targets="locon", network="dora", epochs=1, learning_rate=1e-4)
+    with pytest.raises(InputError, match=r"targets: locon — adapts .* convolutions, which network"):
+        trained_layers(spec, options)
 
 
 def test_files_are_told_from_animas(base: Path, spec: FamilySpec, tmp_path: Path) -> None:

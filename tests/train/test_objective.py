@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.objective import loss_weight
-from onmodel.families.protocol import Timesteps
+from onmodel.families.settings import Timesteps
 from onmodel.train.objective import (
     HELD_OUT_TIMES,
     denoising_loss,

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onmodel.families.protocol import Schedule
+from onmodel.families.settings import Schedule
 
 _TABLE = 1_000  # ComfyUI's schedules take their levels from so many
 

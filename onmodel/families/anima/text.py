@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from onmodel.families.anima.parts import Parts
-from onmodel.families.protocol import EmptyText, Text
+from onmodel.families.protocol import Text
+from onmodel.families.settings import EmptyText
 from onmodel.prompt_syntax import Segment, segments
 
 ZERO_PLACES = 2  # that stand for the zero rows behind a caption

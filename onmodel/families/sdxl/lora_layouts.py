@@ -34,6 +34,13 @@ LORA_NAMES = (
         diffusers=("unet.", "base_model.model.unet.", "base_model.model.", ""),
         flat=_FLAT,
         flat_diffusers=_FLAT,
+        kernels=(
+            (".in_layers.2", 3),
+            (".out_layers.3", 3),
+            (".skip_connection", 1),
+            (".op", 3),
+            (".conv", 3),
+        ),
     ),
     LoraNames(
         component="text_encoder",
@@ -184,6 +191,22 @@ def linear_names(blocks: int) -> list[tuple[str, str]]:
         names += [f"{stem}.proj_in", f"{stem}.proj_out"]
         for depth in range(_MOST_DEPTH):
             names += [f"{stem}.transformer_blocks.{depth}.{one}" for one in TRANSFORMER_LINEARS]
+    return [(unet_name(name, layers), name) for name in names]
+
+
+def convolution_names(blocks: int) -> list[tuple[str, str]]:
+    """(own, diffusers) of every convolution inside the blocks of a U-Net with that many, which
+    sd-scripts and LyCORIS adapt as LoCon."""
+    layers = layers_of_blocks(blocks)
+    names = []
+    for stem in _stems(layers):
+        if "resnets" in stem:
+            names += [f"{stem}.{one}" for one in ("conv1", "conv2", "conv_shortcut")]
+    for level in range(LEVELS - 1):
+        names += [
+            f"down_blocks.{level}.downsamplers.0.conv",
+            f"up_blocks.{level}.upsamplers.0.conv",
+        ]
     return [(unet_name(name, layers), name) for name in names]
 
 

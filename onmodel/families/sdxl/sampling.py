@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from onmodel.errors import InputError
-from onmodel.families.protocol import SamplingSettings, Schedule
 from onmodel.families.sdxl.noise import STEPS, NoiseSchedule
+from onmodel.families.settings import SamplingSettings, Schedule
 
 
 @dataclass(frozen=True)

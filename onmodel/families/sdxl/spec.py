@@ -24,6 +24,7 @@ from onmodel.families.sdxl.lora_layouts import (
     TEXT_PREFIX,
     block_of,
     blocks_of_layers,
+    convolution_names,
     layers_of_blocks,
     linear_names,
     text_linear_names,
@@ -163,9 +164,12 @@ _ATTENTION = (
     *(f"attn1.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
     *(f"attn2.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
 )
+_ATTENTION_MLP = (*_ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
 PRESETS = {
-    "attention_mlp": (*_ATTENTION, "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
+    "attention_mlp": _ATTENTION_MLP,
     "attention": _ATTENTION,
+    # what sd-scripts trains with conv_dim
+    "locon": (*_ATTENTION_MLP, "emb_layers.1", *dict(LORA_NAMES[0].kernels)),
 }
 
 
@@ -178,14 +182,13 @@ def make_spec(
 
     layers = unet.config["layers_per_block"]
     blocks = blocks_of_layers(layers)
-    linears = []
+    shapes = {}
     for name, module in unet.named_modules():
-        if isinstance(module, nn.Linear):
-            own = unet_name(name, layers)
-            size = (module.out_features, module.in_features)
-            linears.append(Linear(own, name, *size, block_of(own, blocks)))
-    order = {name: place for place, (name, _) in enumerate(linear_names(blocks))}
-    linears.sort(key=lambda row: order[row.name])  # in the order of spec_of_shapes
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            weight = module.weight
+            shapes[unet_name(name, layers)] = (len(weight), prod(weight.shape[1:]))
+    linears = _known(linear_names(blocks), shapes, blocks)
+    convolutions = _known(convolution_names(blocks), shapes, blocks)
     text_linears = []
     for component, model in (text or {}).items():
         for name, module in model.named_modules():
@@ -193,7 +196,18 @@ def make_spec(
                 own = TEXT_PREFIX[component] + name.removeprefix(TEXT_PATH[component])
                 size = (module.out_features, module.in_features)
                 text_linears.append(Linear(own, name, *size, None, component))
-    return _spec(linears, unet.config, vae, schedule, text_linears)
+    return _spec((linears, convolutions, text_linears), unet.config, vae, schedule)
+
+
+def _known(
+    names: Sequence[tuple[str, str]], shapes: Mapping[str, tuple[int, int]] | None, blocks: int
+) -> list[Linear]:
+    """The layers (own, diffusers) that have shapes; all, with sizes of 0, without any."""
+    return [
+        Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), block_of(name, blocks))
+        for name, diffusers in names
+        if shapes is None or name in shapes
+    ]
 
 
 def spec_of_shapes(
@@ -209,11 +223,8 @@ def spec_of_shapes(
     With `shapes` (out, in) only the layers that they name; without, all that there may be and sizes
     of 0, enough to know names.
     """
-    linears = [
-        Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), block_of(name, blocks))
-        for name, diffusers in linear_names(blocks)
-        if shapes is None or name in shapes
-    ]
+    linears = _known(linear_names(blocks), shapes, blocks)
+    convolutions = _known(convolution_names(blocks), shapes, blocks)
     text_linears = [
         Linear(name, diffusers, *(shapes or {}).get(name, (0, 0)), None, component)
         for component, name, diffusers in text_linear_names()
@@ -221,7 +232,8 @@ def spec_of_shapes(
     ]
     config = config or {**PUBLISHED["unet"], "layers_per_block": layers_of_blocks(blocks)}
     schedule = schedule or NoiseSchedule()
-    return _spec(linears, config, vae or PUBLISHED["vae"], schedule, text_linears)
+    layers = (linears, convolutions, text_linears)
+    return _spec(layers, config, vae or PUBLISHED["vae"], schedule)
 
 
 def spec_of_config(configs: Mapping[str, Config], schedule: NoiseSchedule) -> FamilySpec:
@@ -251,9 +263,43 @@ def spec_of_config(configs: Mapping[str, Config], schedule: NoiseSchedule) -> Fa
                 continue
         width, text = widths[level], unet["cross_attention_dim"]
         shapes[name] = _size(inside.rpartition(".")[2], inside, width, text, embedded)
+    shapes |= _convolution_shapes(widths, layers)
     for component in TEXT_PREFIX:
         shapes |= _text_shapes(component, configs[component])
     return spec_of_shapes(blocks, shapes, unet, configs["vae"], schedule)
+
+
+def _convolution_shapes(widths: Sequence[int], layers: int) -> dict[str, tuple[int, int]]:
+    """(out, in · kernel) of the convolutions of a U-Net whose levels have these widths: an output
+    layer reads what came before it and what an input layer of its level gave."""
+    found: dict[str, tuple[int, int]] = {}
+
+    def residual(name: str, channels: int, width: int) -> None:
+        found[unet_name(f"{name}.conv1", layers)] = (width, 9 * channels)
+        found[unet_name(f"{name}.conv2", layers)] = (width, 9 * width)
+        if channels != width:
+            found[unet_name(f"{name}.conv_shortcut", layers)] = (width, channels)
+
+    now, given = widths[0], [widths[0]]
+    for level, width in enumerate(widths):
+        for layer in range(layers):
+            residual(f"down_blocks.{level}.resnets.{layer}", now, width)
+            now = width
+            given.append(width)
+        if level < LEVELS - 1:
+            name = f"down_blocks.{level}.downsamplers.0.conv"
+            found[unet_name(name, layers)] = (width, 9 * width)
+            given.append(width)
+    for place in range(2):
+        residual(f"mid_block.resnets.{place}", now, now)
+    for level, width in enumerate(reversed(widths)):
+        for layer in range(layers + 1):
+            residual(f"up_blocks.{level}.resnets.{layer}", now + given.pop(), width)
+            now = width
+        if level < LEVELS - 1:
+            name = f"up_blocks.{level}.upsamplers.0.conv"
+            found[unet_name(name, layers)] = (width, 9 * width)
+    return found
 
 
 def _size(leaf: str, name: str, width: int, text: int, embedded: int) -> tuple[int, int]:
@@ -328,12 +374,13 @@ def facts_of_folder(folder: Path) -> BaseFacts:
 
 
 def _spec(
-    linears: Sequence[Linear],
+    layers: tuple[Sequence[Linear], Sequence[Linear], Sequence[Linear]],
     unet: Config,
     vae: Config,
     schedule: NoiseSchedule,
-    text_linears: Sequence[Linear],
 ) -> FamilySpec:
+    """`layers`: the U-Net's linear layers and its convolutions, and those that encode text."""
+    linears, convolutions, text_linears = map(tuple, layers)
     downscale = 2 ** (len(vae["block_out_channels"]) - 1)
     native = unet["sample_size"] * downscale
     halved = downscale * 2 ** (LEVELS - 1)
@@ -351,8 +398,9 @@ def _spec(
         components=COMPONENTS,
         lora_names=LORA_NAMES,
         blocks=blocks_of_layers(unet["layers_per_block"]),
-        linears=tuple(linears),
+        linears=linears,
         presets=PRESETS,
-        text_linears=tuple(text_linears),
+        text_linears=text_linears,
+        convolutions=convolutions,
         uniform=False,
     )

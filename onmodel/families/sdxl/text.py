@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from onmodel.families.parts import LazyPart
-from onmodel.families.protocol import EmptyText, Text
+from onmodel.families.protocol import Text
+from onmodel.families.settings import EmptyText
 from onmodel.prompt_syntax import Segment, segments
 
 CHUNK = 75  # tokens of a caption in one pass of a text encoder
