@@ -41,6 +41,8 @@ data = [{ subset = "base", repeats = 2 }]
 epochs = 2
 keep_every = 1
 rank = 4
+targets = "locon"
+ranks = [{ layers = "*layers*", rank = 2 }]
 batch = 8
 resolution = 96
 learning_rate = 2e-3
@@ -78,7 +80,10 @@ def test_a_recipe_runs_from_pictures_to_a_release(tmp_path: Path) -> None:
     (release,) = project.artifacts("release")
     folder = release.path / "life" if (release.path / "life").is_dir() else release.path
     file = next(folder.glob("*.safetensors"))
-    stems = Counter(key.split("_")[1] for key in load_file(file))
+    tensors = load_file(file)
+    stems = Counter(key.split("_")[1] for key in tensors)
+    downs = [value.shape for key, value in tensors.items() if "in_layers_2.lora_down" in key]
+    assert downs and all(shape[2:] == (3, 3) for shape in downs)  # convolutions, merged too
     assert set(stems) == {"unet"}  # kohya's names, which every program reads
     verify(folder)
     assert read_json(folder / "life.json")["sd version"] == "SDXL"

@@ -25,6 +25,7 @@ from onmodel.train.adapters import Adapters, attached
 from onmodel.train.networks import trained_layers
 from onmodel.train.options import Options
 from onmodel.weights import write_weights
+from tests.support.command_line import onmodel
 from tests.support.tiny_sdxl import write_tiny_sdxl
 
 RANK = 4
@@ -238,6 +239,27 @@ def test_a_convolution_computes_alike_adapted_and_changed(
         assert torch.equal(family.denoise(x, t, texts), before)
     torch.testing.assert_close(adapted, changed, rtol=1e-4, atol=1e-4)
     assert (changed - before).norm() > 0.01 * before.norm()
+
+
+def test_a_lora_goes_into_a_checkpoint_and_comes_out_of_it(
+    base: Path, spec: FamilySpec, tmp_path: Path
+) -> None:
+    wanted = {row: (down, 0.01 * up) for row, (down, up) in products(spec).items()}
+    tensors: Tensors = {}
+    for row, factors in wanted.items():
+        if row.component is None:
+            down, up = in_files(row, *factors)
+            keys = written_keys(row.name, "kohya")
+            tensors |= {keys[0]: down, keys[1]: up, str(keys[2]): torch.tensor(float(RANK))}
+    lora = written(tmp_path / "lora.safetensors", tensors, spec)
+    plain = base / "unet" / "diffusion_pytorch_model.safetensors"
+    tuned, back = tmp_path / "tuned.safetensors", tmp_path / "back.safetensors"
+    made = onmodel("lora", "into", str(plain), "-o", str(tuned), str(lora))
+    assert made.returncode == 0, made.stderr
+    options = ("--base", str(plain), "--rank", str(RANK), "-o", str(back))
+    made = onmodel("lora", "extract", str(tuned), *options)
+    assert made.returncode == 0, made.stderr
+    assert worst(changes(back), changes(lora)) < 1e-4
 
 
 def test_other_networks_refuse_convolutions_before_any_work(spec: FamilySpec) -> None:
