@@ -5,6 +5,7 @@ one; older_files.py adds what they lack.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property
@@ -46,7 +47,7 @@ from onmodel.evaluate.observer_check import ObserverCheck
 from onmodel.evaluate.older_files import as_schema_1, with_margins
 from onmodel.families.settings import SamplerName, Schedule
 from onmodel.hashing import read_json, write_json
-from onmodel.sample.sampling import Sampling
+from onmodel.sample.sampling import VERSION_PATTERN, Sampling
 from onmodel.sample.suites import Prompt
 
 FILE = "evaluation.json"
@@ -83,15 +84,7 @@ class PlannedPrompt(Prompt):
         return cls(**given, seeds=seeds)
 
 
-SamplerVersion = Annotated[
-    str,
-    Field(
-        pattern=(
-            r"^(euler|euler_ancestral|dpmpp_2m|er_sde)-(flow|simple|sgm_uniform|normal)-\d+"
-            r"(-comfyui_empty_text)?$"
-        )
-    ),
-]
+SamplerVersion = Annotated[str, Field(pattern=VERSION_PATTERN)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +116,8 @@ class EvaluationPlan:
     @property
     def sampling(self) -> Sampling:
         """How its pictures are generated."""
-        sampler, schedule, _, *empty = self.sampler.split("-")
+        found = re.match(VERSION_PATTERN, self.sampler)
+        assert found is not None, "checked when it was read"
         return Sampling(
             self.steps,
             self.guidance,
@@ -131,9 +125,10 @@ class EvaluationPlan:
             self.weight,
             self.width,
             self.height,
-            sampler=cast(SamplerName, sampler),
-            schedule=cast(Schedule, schedule),
-            empty_text="comfyui" if empty else "diffusers",
+            sampler=cast(SamplerName, found["sampler"]),
+            schedule=cast(Schedule, found["schedule"]),
+            empty_text="comfyui" if found["empty"] else "diffusers",
+            guidance_rescale=float(found["rescale"] or 0),
         )
 
 

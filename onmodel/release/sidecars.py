@@ -15,6 +15,7 @@ from PIL import Image
 
 from onmodel.character import Character, Outfit
 from onmodel.dataset.pixels import open_picture
+from onmodel.errors import InputError
 from onmodel.evaluate.evaluation import EvaluationPlan, PlannedPrompt
 from onmodel.families.licences import LicensedBase
 from onmodel.hashing import sha256_file, write_atomic
@@ -40,16 +41,24 @@ class Sample:
     outfit: str | None = None
 
 
-def samples(character: Character, plan: EvaluationPlan, count: int) -> list[Sample]:
-    """One sample per outfit, then the evaluation's own prompts, one of each kind in turn, until
-    there are `count`."""
+def samples(
+    character: Character, plan: EvaluationPlan, count: int, chosen: Sequence[str] = ()
+) -> list[Sample]:
+    """One sample per outfit, then the `chosen` prompts of the evaluation, then its others, one of
+    each kind in turn, until there are `count`. Raises InputError for a prompt that it lacks."""
     found = [
         _sample(f"outfit-{o.id}", ", ".join([*QUALITY, trigger_text(character, o)]), NEGATIVE, o.id)
         for o in outfits(character)
     ]
+    by_id = {prompt.id: prompt for prompt in plan.prompts}
+    for id in chosen:
+        if id not in by_id:
+            raise InputError("sample_prompts", id, f"the evaluation has {', '.join(by_id)}")
+        found.append(_sample(id, by_id[id].text["L"], by_id[id].negative))
     kinds: dict[str, list[PlannedPrompt]] = {}
     for prompt in plan.prompts:
-        kinds.setdefault(prompt.kind, []).append(prompt)
+        if prompt.id not in chosen:
+            kinds.setdefault(prompt.kind, []).append(prompt)
     rounds = (
         prompt for row in zip_longest(*kinds.values()) for prompt in row if prompt is not None
     )

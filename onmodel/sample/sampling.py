@@ -21,6 +21,14 @@ _TITLES: dict["SamplerName", str] = {
 }  # as other programs call them
 
 
+# `Sampling.sampler_version`.
+VERSION_PATTERN = (
+    r"^(?P<sampler>euler|euler_ancestral|dpmpp_2m|er_sde)"
+    r"-(?P<schedule>flow|simple|sgm_uniform|normal)-\d+"
+    r"(-rescale(?P<rescale>\d[\d.]*(e-\d+)?))?(-(?P<empty>comfyui)_empty_text)?$"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class DrawnBatch:
     """Pictures of one size that are generated at once, sides in pixels. `guided`: the negative
@@ -65,7 +73,7 @@ class Sampling:
         """Sampler, schedule and version, as in a signature: euler-flow-2; behind them the guidance
         rescale, and how an empty text is encoded, unless as in training:
         euler-flow-2-rescale0.7-comfyui_empty_text."""
-        rescale = f"-rescale{self.guidance_rescale:g}" if self.guidance_rescale else ""
+        rescale = f"-rescale{self.guidance_rescale!r}" if self.guidance_rescale else ""
         empty = "" if self.empty_text == "diffusers" else f"-{self.empty_text}_empty_text"
         return f"{self.sampler}-{self.schedule}-{_VERSIONS[self.sampler]}{rescale}{empty}"
 

@@ -88,6 +88,13 @@ class Settings(StageSettings):
         description="Name of the released file and folder, without ending.",
     )
     samples: int = Field(default=6, ge=1, le=1_000, description="Number of sample pictures.")
+    sample_prompts: tuple[str, ...] = Field(
+        default=(),
+        description=(
+            "Prompts of the evaluation, by id, that are drawn after one sample of each outfit. Then"
+            " follows one prompt of each kind in turn, until there are enough samples."
+        ),
+    )
     previous: str | None = Field(
         default=None,
         description="Model of that evaluation that the card compares with. Unset: none.",
@@ -143,8 +150,9 @@ def estimate(settings: Settings, before: Mapping[str, Plan]) -> Plan:
     drawn = before[settings.evaluation].drawn
     if drawn is not None:
         drawn = replace(drawn, pictures=min(drawn.pictures, settings.samples))
-    names, samples = [settings.file_name], settings.samples
-    return Plan(pictures=samples, models=1, names=names, drawn=drawn, missing=missing)
+    names = [settings.file_name]
+    pictures = max(settings.samples, len(settings.sample_prompts) + 1)  # and one of each outfit
+    return Plan(pictures=pictures, models=1, names=names, drawn=drawn, missing=missing)
 
 
 def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
@@ -176,7 +184,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     family = context.family()
     self_test(weights, family.spec, family.configs, context.scratch / "diffusers")
 
-    shown = samples(character, evaluation.plan, settings.samples)
+    shown = samples(character, evaluation.plan, settings.samples, settings.sample_prompts)
     drawn = _draw(shown, Model.of(name, weights), sampling, context)
     if settings.thumbnail:  # the header alone is written again
         picture = {"modelspec.thumbnail": thumbnail(drawn[0])}

@@ -45,11 +45,12 @@ def later_routes() -> list[Route]:
         release,
         results,
         run,
+        samples,
         tradeoff,
     )
 
     data_rooms = (charts, planner)
-    rooms = (run, recipe, compare, judging, picks, results, tradeoff, merge, release)
+    rooms = (run, recipe, compare, judging, picks, results, tradeoff, merge, release, samples)
     return [route for room in (*data_rooms, *rooms) for route in room.ROUTES]
 
 

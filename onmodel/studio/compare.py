@@ -204,6 +204,7 @@ def drawn(request: Request) -> Response:
 
 def _sampling(character: CharacterFolder, weight: str) -> dict[str, object]:
     """The sampling of the recipe's first evaluate stage, at this LoRA weight."""
+    from onmodel.families.settings import SamplingSettings
     from onmodel.recipe import load_recipe
 
     try:
@@ -212,7 +213,7 @@ def _sampling(character: CharacterFolder, weight: str) -> dict[str, object]:
         raise InputError("weight", weight, "must be a number") from None
     stages = load_recipe(character.recipe).stages.values() if character.recipe else ()
     table = next((table for table in stages if table["do"] == "evaluate"), {})
-    names = ("steps", "guidance", "shift", "sampler", "schedule", "empty_text")
+    names = tuple(SamplingSettings.model_fields)
     known: dict[str, object] = {name: table[name] for name in names if name in table}
     size = table.get("size")
     if isinstance(size, int):

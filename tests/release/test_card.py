@@ -331,6 +331,18 @@ def test_triggers_are_escaped_for_prompts() -> None:
     assert "1girl, wolf (toon), " in plain(shown[0].prompt)
 
 
+def test_chosen_prompts_come_first_and_unknown_ones_are_refused() -> None:
+    plan = evaluation().plan
+    *_, one, other = [prompt.id for prompt in plan.prompts]
+    outfits = len(samples(character(), plan, 1))
+    shown = samples(character(), plan, outfits + 3, [other, one])
+    texts = {prompt.id: prompt.text["L"] for prompt in plan.prompts}
+    assert [row.prompt for row in shown[outfits:][:2]] == [texts[other], texts[one]]
+    assert len(shown) == outfits + 3 and len({row.file for row in shown}) == len(shown)
+    with pytest.raises(InputError, match="sample_prompts: nothing — the evaluation has"):
+        samples(character(), plan, 3, ["nothing"])
+
+
 def test_minors_with_sexual_content_are_refused_in_every_sample() -> None:
     sheet = character().model_copy(update={"rating": "explicit", "tags": [], "count_tag": "child"})
     with pytest.raises(InputError, match="refused"):

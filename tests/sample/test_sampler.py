@@ -1,6 +1,7 @@
 """Our sampler against diffusers' own AnimaModularPipeline, and what batches must not change."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
+from pydantic import TypeAdapter
 
 from onmodel.errors import InputError
+from onmodel.evaluate.evaluation import EvaluationPlan
+from onmodel.evaluate.plan import make_plan
 from onmodel.families.anima.family import Anima
 from onmodel.families.anima.sampling import schedule
 from onmodel.randomness import normal
@@ -137,3 +141,12 @@ def test_a_rescale_is_another_sampler_for_keys_and_signatures() -> None:
     rescaled = Sampling(guidance_rescale=0.7)
     assert Sampling().sampler_version == "euler-flow-2"
     assert rescaled.sampler_version == "euler-flow-2-rescale0.7"
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.7, 1e-5, 1.0])
+@pytest.mark.parametrize("empty", ["diffusers", "comfyui"])
+def test_a_plan_keeps_how_its_pictures_are_drawn(rescale: float, empty: Any) -> None:
+    how = Sampling(sampler="dpmpp_2m", guidance_rescale=rescale, empty_text=empty, batch=8)
+    plan = make_plan("0" * 64, "choose", [], 1, how, {}, "")
+    read = TypeAdapter(EvaluationPlan).validate_json(json.dumps(asdict(plan)))
+    assert read.sampling == how

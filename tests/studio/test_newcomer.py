@@ -82,6 +82,22 @@ def go(page: "playwright.Page", words: str) -> None:
     page.wait_for_load_state()
 
 
+def choose_a_sample(page: "playwright.Page") -> None:
+    """Let the release show the third picture of the evaluation."""
+    expect = playwright.expect
+    page.click("text=Choose the samples")
+    pictures = page.locator("#choose .gallery li")
+    expect(pictures.locator("img").nth(2)).to_be_visible()
+    text = pictures.locator("small").nth(2).inner_text()
+    pictures.locator("input").nth(2).check()
+    page.click("text=Write into the recipe and run")
+    page.wait_for_url("**/run")
+    expect(page.locator("#stages li.done")).to_have_count(4, timeout=RUN)
+    expect(page.locator("#stages button")).to_have_text("Run", timeout=RUN)
+    go(page, "nav >> text=Release")
+    expect(page.locator(".gallery small", has_text=text).first).to_be_visible()
+
+
 def go_home(page: "playwright.Page") -> None:
     """To the first page, from wherever."""
     page.goto(urljoin(page.url, "/"))
@@ -139,6 +155,7 @@ def test_pictures_become_a_released_file(
     expect(page.locator("article.card")).to_contain_text("Momo")
     page.click("text=Check")
     expect(page.locator("#checked")).to_contain_text("Verified", timeout=60_000)
+    choose_a_sample(page)
 
     folder = workspace / name
     assert weights_sha256(folder / "project" / "release" / "momo" / "momo.safetensors")
