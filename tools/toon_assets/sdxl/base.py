@@ -53,7 +53,7 @@ CONFIG = {
 }
 BATCH = {"small": 64, "square": 48, "portrait": 48, "landscape": 48}
 GAMMA = 5.0  # min-SNR (Hang et al. 2023)
-BOOST = 4.0  # most that a step counts for being noisy
+BOOST = 15.0  # most that a step counts for being noisy
 
 
 def make_scheduler() -> EulerDiscreteScheduler:
@@ -138,7 +138,7 @@ def _time_ids(bucket: str, count: int) -> Tensor:
     return torch.tensor([[height, width, 0, 0, height, width]] * count, dtype=torch.float32)
 
 
-def train(settings: Settings, minutes: float = 130.0) -> None:
+def train(settings: Settings, minutes: float = 160.0) -> None:
     """Writes work/sdxl_base.pt every two minutes and a picture grid every ten; resumes from it."""
     path = settings.work / "sdxl_base.pt"
     saved = load_checkpoint(path)
