@@ -104,19 +104,19 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     ranks = sorted({layer.rank for layer in lora.layers.values()})
 
     def count(component: str | None) -> int:
-        rows = outline.spec.linears + outline.spec.text_linears
+        rows = outline.spec.backbone_layers + outline.spec.text_linears
         return sum(row.component == component and row.name in lora.layers for row in rows)
 
     parts = "".join(
         f"{count(part)} of the {part.replace('_', ' ')}, "
-        for part in ("text_conditioner", "text_encoder")
+        for part in dict.fromkeys(str(row.component) for row in outline.spec.text_linears)
         if count(part)
     )
     norms = sum(row.name in lora.layers for row in outline.spec.norms)
     parts += f"{norms} norms, " if norms else ""
     span = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     text = (
-        f"{count(None)} of {len(outline.spec.linears)} layers, {parts}rank {span}, alpha"
+        f"{count(None)} of {len(outline.spec.backbone_layers)} layers, {parts}rank {span}, alpha"
         f" {lora.trained_alpha or 'mixed'}"
     )
     if all(layer.changes_nothing for layer in lora.layers.values()):
