@@ -140,7 +140,8 @@ def lora_findings(path: Path, outline: "Outline | None") -> Iterator[Finding]:
     said = lora.metadata.get("modelspec.architecture") or lora.metadata.get(
         "ss_base_model_version", ""
     )
-    if said and outline.spec.name not in said.lower():
+    spec = outline.spec
+    if said and not any(name in said.lower() for name in (spec.name, spec.architecture)):
         yield Finding(
             about,
             "warn",

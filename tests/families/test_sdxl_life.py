@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from onmodel.doctor.files import lora_findings
 from onmodel.engine import local
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
-from onmodel.families.registry import SHIPPED, load_base
+from onmodel.families.registry import SHIPPED, load_base, outline
 from onmodel.families.sdxl.single_file import export_single_files
 from onmodel.hashing import read_json
 from onmodel.recipe import load_recipe
@@ -87,6 +88,8 @@ def test_a_recipe_runs_from_pictures_to_a_release(tmp_path: Path) -> None:
     assert set(stems) == {"unet"}  # kohya's names, which every program reads
     verify(folder)
     assert read_json(folder / "life.json")["sd version"] == "SDXL"
+    told = list(lora_findings(file, outline("toon-sdxl")))
+    assert [row.status for row in told] == ["ok"] and "129 of 133 layers" in told[0].text
     again = local.run(recipe, project, Recorded())
     assert again.artifacts["release"] == release
 
