@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from onmodel.errors import InputError
 from onmodel.events import Events
+from onmodel.families.registry import parse_base
 from onmodel.hashing import hash_json
 from onmodel.ledger import versions
 from onmodel.paths import folded
@@ -103,7 +104,8 @@ def make_plan(recipe: Recipe) -> list[Step]:
                 raise InputError(f"stages.{name}.{settings.PUBLISHED_AS}", folder, remedy)
             published.append(folded(folder))
         try:
-            settings.check(recipe.base_name, recipe.character)  # not after hours of training
+            settings.check_base(parse_base(recipe.base))  # not after hours of training
+            settings.check(recipe.base_name, recipe.character)
             plan = _with_names(name, module.MAKES, module.estimate(settings, plans))
         except InputError as error:
             raise _at_stage(name, error) from error
@@ -245,7 +247,7 @@ def needed(steps: list[Step], until: str) -> set[str]:
 def base_of(recipe: Recipe, events: Events) -> "tuple[Callable[[], Family], str]":
     """A function that loads the base once, and the SHA-256 that names it; checks that its files are
     there."""
-    from onmodel.families.registry import base_sha256, load_base, parse_base
+    from onmodel.families.registry import base_sha256, load_base
 
     settings = parse_base(recipe.base)
     sha256 = base_sha256(settings, events)

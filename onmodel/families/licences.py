@@ -34,7 +34,8 @@ class LicensedBase:
     `models` are hub ids, or their beginnings where they end in "*"; the first stands on the card.
     `diffusers_id` is what diffusers loads; `civitai` and `a1111` are their words for it. `use`
     tells a user where the terms come from; `notice` are the owners' own words to be passed on;
-    `refused`: why nothing made from it is released.
+    `refused`: why nothing made from it is released. `called` is a pattern of what the name or the
+    title of its files says, in lower case.
     """
 
     licence: Licence
@@ -47,6 +48,7 @@ class LicensedBase:
     a1111: str = "Unknown"
     notice: tuple[str, ...] = ()
     refused: str = ""
+    called: str = ""
 
 
 MIT = Licence(

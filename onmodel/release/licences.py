@@ -5,13 +5,17 @@ default. A base without a row cannot be released on.
 text is and what it asks of whoever passes a LoRA on.
 """
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from onmodel.errors import InputError
 from onmodel.families.licences import FAIPL, MIT, NOOBAI, OPENRAIL_PP, Licence, LicensedBase
+from onmodel.families.protocol import BaseSettings
 from onmodel.families.registry import licence_rows
 from onmodel.reading import read_text
-from onmodel.text import code_span, markdown
+from onmodel.text import code_span, markdown, shown
+from onmodel.weights import read_header
 
 # What licences ask for → how LICENSE.md says it.
 DEMANDS = {
@@ -52,6 +56,33 @@ def base_of(base_name: str, declared: str) -> LicensedBase:
         remedy = f"a LoRA on this base is under {base.licence.name!r}; write that"
         raise InputError("character.license", declared or "missing", remedy)
     return base
+
+
+def check_said(base_model: str, base: BaseSettings) -> None:
+    """Raise InputError where the hub id, the name of a file or its title says that the base is
+    another model than `base_model`: it may be under another licence."""
+    for where, text in _names_in(base):
+        said = {name for name, row in BASES.items() if re.search(row.called or "$^", text.lower())}
+        if said and base_model not in said:
+            other = BASES[min(said)].title
+            remedy = f'{where} says {other} ({shown(text, 80)}); set base_model = "{min(said)}"'
+            raise InputError("base_model", base_model, remedy)
+
+
+def _names_in(base: BaseSettings) -> Iterator[tuple[str, str]]:
+    """Where a base's files are named, and how."""
+    if base.hub:
+        yield "the hub id", base.hub
+    if base.folder:
+        yield "the name of base.folder", base.folder.name
+    for field, value in base:
+        if not isinstance(value, Path) or value.suffix != ".safetensors" or not value.is_file():
+            continue
+        yield f"the name of base.{field}", value.stem
+        _, words = read_header(value, f"base.{field}")
+        for key in ("modelspec.title", "modelspec.architecture", "ss_base_model_version"):
+            if key in words:
+                yield f"{key} of base.{field}", words[key]
 
 
 def base_on_hub(model: str) -> LicensedBase | None:

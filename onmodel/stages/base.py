@@ -24,8 +24,8 @@ from onmodel.validation import StrictTable
 from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import Family
-
+    from onmodel.families.protocol import BaseSettings
+from onmodel.families.protocol import Family
 
 Kind = Literal["dataset", "scenes", "models", "pictures", "evaluation", "selection", "release"]
 
@@ -70,6 +70,9 @@ class StageSettings(StrictTable):
     def check(self, base_name: str, character: Character) -> None:
         """What the plan checks beyond the settings themselves, before anything runs. Raises
         InputError."""
+
+    def check_base(self, base: "BaseSettings") -> None:
+        """The same for what depends on where the base's weights lie."""
 
     def contents(self) -> dict[str, object]:
         """Setting → hash of what the stage reads from the files that it names. A stage that reads a

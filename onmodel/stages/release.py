@@ -19,6 +19,7 @@ from onmodel.character import Character
 from onmodel.errors import InputError, StateError
 from onmodel.evaluate.evaluation import FILE, Evaluation, read_evaluation
 from onmodel.families.licences import LicensedBase
+from onmodel.families.protocol import BaseSettings
 from onmodel.hashing import sha256_file, write_atomic, write_json
 from onmodel.ledger.lineage import Lineage, add, root
 from onmodel.lora import header
@@ -28,7 +29,13 @@ from onmodel.records import Artifact, Model
 from onmodel.release.card import Card, card_facts
 from onmodel.release.compatibility import self_test
 from onmodel.release.folder import bind, hashes
-from onmodel.release.licences import base_of, licence_page, licence_text, notice_text
+from onmodel.release.licences import (
+    base_of,
+    check_said,
+    licence_page,
+    licence_text,
+    notice_text,
+)
 from onmodel.release.sidecars import (
     Sample,
     civitai_info,
@@ -130,6 +137,12 @@ class Settings(StageSettings):
         base = base_of(self.base_model or base_name, character.license)
         if self.license_file is None or self.license_file.exists():
             licence_text(base, self.license_file)
+
+    def check_base(self, base: BaseSettings) -> None:
+        """Raises InputError where the base's files say that they are another model than
+        `base_model`."""
+        if self.base_model:
+            check_said(self.base_model, base)
 
     def named_stages(self) -> list[NamedStage]:
         evaluation = NamedStage("evaluation", self.evaluation, "evaluation")

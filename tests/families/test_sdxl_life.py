@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from onmodel.doctor.files import lora_findings
 from onmodel.engine import local
+from onmodel.engine.plan import make_plan
 from onmodel.engine.project import Project
 from onmodel.errors import InputError
 from onmodel.families.registry import SHIPPED, load_base, outline
@@ -18,6 +19,7 @@ from onmodel.recipe import load_recipe
 from onmodel.release.verify import verify
 from onmodel.sample.sampler import Job, sample
 from onmodel.sample.sampling import Sampling
+from onmodel.weights import write_weights
 from tests.support.events import Recorded
 
 RECIPE = """
@@ -92,6 +94,35 @@ def test_a_recipe_runs_from_pictures_to_a_release(tmp_path: Path) -> None:
     assert [row.status for row in told] == ["ok"] and "129 of 133 layers" in told[0].text
     again = local.run(recipe, project, Recorded())
     assert again.artifacts["release"] == release
+
+
+@pytest.mark.parametrize(
+    ("base", "base_model", "said"),
+    [
+        ('hub = "Laxhar/noobai-XL-1.0"', "sdxl-1.0", "the hub id says NoobAI XL"),
+        (
+            'checkpoint = "ponyV6.safetensors"',
+            "illustrious",
+            "the name of base.checkpoint says Pony",
+        ),
+        (
+            'checkpoint = "x.safetensors"',
+            "sdxl-1.0",
+            "modelspec.title of base.checkpoint says Illus",
+        ),
+    ],
+)
+def test_a_base_that_says_to_be_another_model_is_refused(
+    tmp_path: Path, base: str, base_model: str, said: str
+) -> None:
+    for name in ("ponyV6", "x"):
+        words = {"modelspec.title": "Illustrious-XL v0.1"} if name == "x" else {}
+        write_weights(tmp_path / f"{name}.safetensors", {"a": torch.zeros(1)}, words)
+    table = f'base = {{ family = "sdxl", {base} }}'
+    text = RECIPE.replace('base = "toon-sdxl"', table) + f'base_model = "{base_model}"\n'
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(InputError, match=rf"release.base_model: {base_model} — {said}"):
+        make_plan(load_recipe(tmp_path / "recipe.toml"))
 
 
 def test_a_model_that_the_files_are_has_the_licence_of_its_row(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The licences of SDXL and of the bases made from it, and the words that go with a LoRA of one.
 
-A checkpoint does not say which of them it is, so a release names it (`base_model`).
+No tensor says which of them a checkpoint is, so a release names it (`base_model`); where the name
+or the title of its file says another one, it is refused.
 """
 
 from onmodel.families.licences import FAIPL, NOOBAI, OPENRAIL_PP, LicensedBase
@@ -37,6 +38,7 @@ BASES: dict[str, LicensedBase] = {
         diffusers_id="OnomaAIResearch/Illustrious-xl-early-release-v0",
         civitai="Illustrious",
         a1111="SDXL",
+        called=r"illustrious",
     ),
     "animagine-3": LicensedBase(
         FAIPL,
@@ -47,6 +49,7 @@ BASES: dict[str, LicensedBase] = {
         diffusers_id="cagliostrolab/animagine-xl-3.1",
         civitai="SDXL 1.0",
         a1111="SDXL",
+        called=r"animagine[-_ ]?(xl)?[-_ ]?v?3",
     ),
     "animagine-4": LicensedBase(
         OPENRAIL_PP,
@@ -57,6 +60,7 @@ BASES: dict[str, LicensedBase] = {
         diffusers_id="cagliostrolab/animagine-xl-4.0",
         civitai="SDXL 1.0",
         a1111="SDXL",
+        called=r"animagine[-_ ]?(xl)?[-_ ]?v?4",
     ),
     "noobai": LicensedBase(
         NOOBAI,
@@ -67,6 +71,7 @@ BASES: dict[str, LicensedBase] = {
             "its card forbids every commercial use, which the Fair AI Public License 1.0-SD that it"
             " names allows; ask its makers which of the two holds"
         ),
+        called=r"noob[-_ ]?(ai|xl)|laxhar",
     ),
     "pony": LicensedBase(
         FAIPL,
@@ -77,6 +82,7 @@ BASES: dict[str, LicensedBase] = {
             "its page adds limits on paid generation to the Fair AI Public License 1.0-SD that it"
             " names; ask its maker which of the two holds"
         ),
+        called=r"pony",
     ),
     "kohaku": LicensedBase(
         FAIPL,
@@ -84,5 +90,6 @@ BASES: dict[str, LicensedBase] = {
         models=("KBlueLeaf/Kohaku-XL*",),
         use="",
         refused="its versions have different licences; release on the base that it was made from",
+        called=r"kohaku",
     ),
 }
