@@ -81,11 +81,13 @@ class Settings(Generating):
     )
     suite: SuiteName = Field(default="choose", description="Set of prompts.")
     prompts: int | None = Field(
-        default=None, ge=2, description="Only so many prompts of the suite, its first ones."
+        default=None,
+        ge=2,
+        description="Only so many prompts of the suite, its first ones. Unset: all.",
     )
     stop_early: EarlyStop | None = Field(
         default=None,
-        description="Set by an experiment with stop_early: which models a first look leaves.",
+        description="Set by an experiment: which models a first look leaves. Unset: all.",
     )
     seeds: int = Field(default=2, ge=1, le=MOST_SEEDS, description="Pictures per prompt and arm.")
     triggers: dict[str, str] = Field(

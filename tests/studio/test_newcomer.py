@@ -103,7 +103,10 @@ def go_home(page: "playwright.Page") -> None:
     page.goto(urljoin(page.url, "/"))
 
 
-@pytest.mark.parametrize(("name", "base"), [("momo", "toon"), ("mimi", "toon-sdxl")])
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [("momo", "toon"), pytest.param("mimi", "toon-sdxl", marks=pytest.mark.slow)],
+)
 def test_pictures_become_a_released_file(
     page: "playwright.Page", workspace: Path, tmp_path: Path, name: str, base: str
 ) -> None:
