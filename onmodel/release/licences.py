@@ -60,9 +60,11 @@ def base_of(base_name: str, declared: str) -> LicensedBase:
 
 def check_said(base_model: str, base: BaseSettings) -> None:
     """Raise InputError where the hub id, the name of a file or its title says that the base is
-    another model than `base_model`: it may be under another licence."""
+    another model than `base_model`: it may be under another licence. Of several that a name says,
+    those count on which nothing is released."""
     for where, text in _names_in(base):
         said = {name for name, row in BASES.items() if re.search(row.called or "$^", text.lower())}
+        said = {name for name in said if BASES[name].refused} or said
         if said and base_model not in said:
             other = BASES[min(said)].title
             remedy = f'{where} says {other} ({shown(text, 80)}); set base_model = "{min(said)}"'

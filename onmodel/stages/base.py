@@ -24,8 +24,7 @@ from onmodel.validation import StrictTable
 from onmodel.weights import weights_sha256
 
 if TYPE_CHECKING:
-    from onmodel.families.protocol import BaseSettings
-from onmodel.families.protocol import Family
+    from onmodel.families.protocol import BaseSettings, Family
 
 Kind = Literal["dataset", "scenes", "models", "pictures", "evaluation", "selection", "release"]
 

@@ -100,6 +100,7 @@ def test_a_recipe_runs_from_pictures_to_a_release(tmp_path: Path) -> None:
     ("base", "base_model", "said"),
     [
         ('hub = "Laxhar/noobai-XL-1.0"', "sdxl-1.0", "the hub id says NoobAI XL"),
+        ('hub = "someone/illustrious-noobai-mix"', "illustrious", "the hub id says NoobAI XL"),
         (
             'checkpoint = "ponyV6.safetensors"',
             "illustrious",
