@@ -31,7 +31,7 @@ class LoraLinear(nn.Module):
 
     def __init__(
         self,
-        base: nn.Linear,
+        base: nn.Linear | nn.Conv2d,
         down: nn.Parameter,
         up: nn.Parameter,
         scale: float,
@@ -43,44 +43,28 @@ class LoraLinear(nn.Module):
             self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
         self._bias = None if base.bias is None else base.bias.detach().to(dtype)
 
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Down and scale · up in `dtype`."""
+        return self.low or (self.down.to(self.dtype), (self.up * self.scale).to(self.dtype))
+
     def forward(self, x: Tensor) -> Tensor:
         x_low = x.to(self.dtype)
-        down, up = self.low or (
-            self.down.to(self.dtype),
-            (self.up * self.scale).to(self.dtype),
-        )
+        down, up = self.factors()
         change = functional.linear(functional.linear(x_low, down), up)
         if isinstance(self.base, HeldLinear):
             return (self.base(x_low) + change).to(x.dtype)
         return (functional.linear(x_low, self._weight, self._bias) + change).to(x.dtype)
 
 
-class LoraConv(nn.Module):
+class LoraConv(LoraLinear):
     """A frozen convolution plus scale · up @ down (LoCon): down is a convolution with the same
-    kernel, up one of a single pixel. Otherwise as `LoraLinear`."""
+    kernel, up one of a single pixel."""
 
-    _weight: Tensor
-    low: tuple[Tensor, Tensor] | None = None
-
-    def __init__(
-        self,
-        base: nn.Conv2d,
-        down: nn.Parameter,
-        up: nn.Parameter,
-        scale: float,
-        dtype: torch.dtype,
-    ) -> None:
-        super().__init__()
-        self.base, self.down, self.up, self.scale, self.dtype = base, down, up, scale, dtype
-        self.register_buffer("_weight", base.weight.detach().to(dtype), persistent=False)
-        self._bias = None if base.bias is None else base.bias.detach().to(dtype)
+    base: nn.Conv2d
 
     def forward(self, x: Tensor) -> Tensor:
         x_low = x.to(self.dtype)
-        down, up = self.low or (
-            self.down.to(self.dtype),
-            (self.up * self.scale).to(self.dtype),
-        )
+        down, up = self.factors()
         kernel = down.view(len(down), *self._weight.shape[1:])
         stride, padding = self.base.stride, self.base.padding
         change = functional.conv2d(
@@ -164,19 +148,16 @@ class Adapters(Trained):
         )
         self._alphas = {name: row.alpha for name, row in factors.items()}
         self.layers = {name: (parts["down"], parts["up"]) for name, parts in self.parts.items()}
-        self._wrapped: dict[str, LoraLinear | LoraConv] = {}
+        self._wrapped: dict[str, LoraLinear] = {}
 
     def scale(self, name: str) -> float:
         return self._alphas[name] / self.layers[name][0].shape[0]
 
     def wrapped(self, name: str, layer: nn.Module, dtype: torch.dtype) -> nn.Module:
         factors, scale = self.layers[name], self.scale(name)
-        wrapped: LoraLinear | LoraConv
-        if isinstance(layer, nn.Conv2d):
-            wrapped = LoraConv(layer, *factors, scale, dtype)
-        else:
-            assert isinstance(layer, nn.Linear)
-            wrapped = LoraLinear(layer, *factors, scale, dtype)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        kind = LoraConv if isinstance(layer, nn.Conv2d) else LoraLinear
+        wrapped = kind(layer, *factors, scale, dtype)
         self._wrapped[name] = wrapped
         return wrapped
 
