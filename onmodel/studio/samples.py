@@ -14,7 +14,8 @@ from starlette.routing import Route
 from onmodel.engine.draft import save_recipe, with_setting
 from onmodel.errors import InputError
 from onmodel.records import Artifact
-from onmodel.stages.release import Settings
+from onmodel.stages.base import Inputs
+from onmodel.stages.release import Settings, measured_name
 from onmodel.studio.compare import ARM, read_once
 from onmodel.studio.plans import planned
 from onmodel.studio.render import character_of, fragment
@@ -83,13 +84,10 @@ def _stage(character: CharacterFolder, name: str) -> tuple[str, Settings]:
 
 
 def _choices(character: CharacterFolder, settings: Settings) -> Sequence[SampleChoice]:
-    artifact = _artifact(character, settings.evaluation)
+    artifact, stage = _made_by(character, settings.evaluation), settings.model.partition("@")[0]
     evaluation = read_once(artifact.path)
-    own = (settings.model, settings.model.partition("@")[0])
-    shown = next(
-        (row for row in evaluation.models if row.name in own or row.name.partition("@")[0] in own),
-        evaluation.models[-1],
-    )
+    released = Inputs({stage: _made_by(character, stage)}).model(settings.model)
+    shown = evaluation.model(measured_name(evaluation, released, settings))
     pictures, found = shown.pictures.get(ARM, {}), []
     for prompt in evaluation.plan.prompts:
         if files := pictures.get(prompt.id):
@@ -99,14 +97,14 @@ def _choices(character: CharacterFolder, settings: Settings) -> Sequence[SampleC
     return found
 
 
-def _artifact(character: CharacterFolder, stage: str) -> Artifact:
-    """The newest evaluation that a stage made."""
+def _made_by(character: CharacterFolder, stage: str) -> Artifact:
+    """What a stage made last."""
     if character.started:
-        makers = character.project.ledger.makers()
-        for artifact in reversed(character.project.artifacts("evaluation")):
-            if makers.get(artifact.hash) == stage:
-                return artifact
-    raise HTTPException(HTTPStatus.NOT_FOUND, "the evaluation of this release is not made yet")
+        project, makers = character.project, character.project.ledger.makers()
+        for hash, kind in reversed(project.ledger.made().items()):
+            if makers.get(hash) == stage and project.place(hash).is_dir():
+                return project.object(kind, hash)
+    raise HTTPException(HTTPStatus.NOT_FOUND, f"what stage {stage} makes is not there yet")
 
 
 ROUTES = (
