@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from onmodel.evaluate.axes.body import FULL_BODY
+from onmodel.evaluate.axes.body import FRAMING, FULL_BODY
 from onmodel.evaluate.evaluation import EvaluatedModel, Evaluation
 from onmodel.evaluate.first_look import FirstLook
 from onmodel.sample.suites import Prompt, SuiteName
@@ -29,6 +29,10 @@ def _leaves_open(attribute: str) -> Callable[[Asked], bool]:
     return lambda asked: attribute not in asked
 
 
+def _may_show_a_body(asked: Asked) -> bool:
+    return asked.get(FRAMING, FULL_BODY) == FULL_BODY
+
+
 # Axis → whether a prompt that asks this may tell it; every prompt tells the others.
 TELLS: dict[str, Callable[[Asked], bool]] = {
     "reproduction": _leaves_open("outfit"),
@@ -38,8 +42,8 @@ TELLS: dict[str, Callable[[Asked], bool]] = {
     "outfit_keep": _leaves_open("outfit"),
     "outfit_change": _asks("outfit"),
     "outfit_leak": _asks("outfit"),
-    "body": lambda asked: asked.get("framing") == FULL_BODY,
-    "head_size": lambda asked: asked.get("framing") == FULL_BODY,
+    "body": _may_show_a_body,
+    "head_size": _may_show_a_body,
 }
 
 

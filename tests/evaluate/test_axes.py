@@ -393,7 +393,7 @@ def test_a_child_s_head_is_too_large_and_pictures_without_a_head_say_nothing() -
         childish, arms=childish.arms | {"L": dataclasses.replace(arm, parts=gone)}
     )
     again = evaluate_axis("head_size", beheaded)
-    assert again.details["judged"] == pytest.approx(1 / 3) and again.interval.low > 2
+    assert again.details["judged"] < 0.5 and again.interval.low > 2
     nothing = dataclasses.replace(arm, parts=np.zeros_like(arm.parts))
     with pytest.raises(Unavailable, match="at least two prompts"):
         evaluate_axis(
@@ -409,6 +409,19 @@ def test_a_child_s_head_is_too_large_and_pictures_without_a_head_say_nothing() -
         Unavailable, match="full-body references with head and person detected, got 0"
     ):
         evaluate_axis("head_size", dataclasses.replace(childish, references=references))
+
+
+def test_a_full_body_counts_where_the_framing_is_open_and_the_tagger_sees_one() -> None:
+    childish = evidence(Faults(body="chibi"))
+    told = evaluate_axis("body", childish).per_prompt
+    asked = {prompt.id: prompt.asked.get("framing") for prompt in childish.prompts}
+    column, arm = childish.columns["full body"], childish.arm("L")
+    seen_bodies = dict(zip(asked, (arm.tags[..., column] >= 0.5).any(1).tolist(), strict=True))
+    unasked = {id for id, value in asked.items() if value is None and seen_bodies[id]}
+    assert unasked
+    assert set(told) == unasked | {id for id, value in asked.items() if value == "full body"}
+    blind = evaluate_axis("body", _blind(childish, "framing"))
+    assert set(blind.per_prompt) == set(told) - unasked
 
 
 def test_two_heads_are_a_design_error_where_somebody_counts() -> None:

@@ -52,35 +52,33 @@ HEAD = Axis(
 )
 STEPS = {"chibi": -1.0, "tall": 1.0}
 FEWEST = 3
-FULL_BODY = "full body"
+FRAMING, FULL_BODY = "framing", "full body"
+SEEN = 0.5  # probability from which a picture counts as a full body
 LEAST_SPREAD = 0.05  # of the mean: three references drawn alike would make a giant of every pixel
 
 
 def measure(evidence: Evidence) -> Measured:
-    """Mean step of a full-body prompt's pictures minus that of the references; details: minus that
-    of the base, too."""
-    asked = np.array([prompt.asked.get("framing") == FULL_BODY for prompt in evidence.prompts])
-    if not asked.any():
-        raise Unavailable("no prompt asks for a full body")
+    """Mean step of a prompt's full-body pictures minus that of the references; details: minus that
+    of the base, too, where full bodies are asked."""
+    shown, asked = _shown(evidence), _asked(evidence)
     steps = {letter: _steps(evidence, evidence.arm(letter).tags) for letter in ("L", "D")}
     own = _references(evidence)
-    values = np.where(asked, steps["L"].mean(1) - own, np.nan)
-    return Measured(
-        values,
-        details={"against_base": float((steps["L"] - steps["D"])[asked].mean()), "references": own},
-    )
+    values = mean_of_rows([*np.where(shown, steps["L"], np.nan).T]) - own
+    base = float((steps["L"] - steps["D"])[asked].mean()) if asked.any() else None
+    return Measured(values, details={"against_base": base, "references": own})
 
 
 def head(evidence: Evidence) -> Measured:
-    """Mean z of a full-body prompt's pictures; details: the references' mean and spread, the base's
-    mean z, and the share of the pictures that could be judged."""
+    """Mean z of a prompt's full-body pictures; details: the references' mean and spread, the mean z
+    of the base where full bodies are asked, and the share of the pictures that could be judged."""
     if evidence.references is None:
         raise Unavailable("no held-out references were given")
-    asked = np.array([prompt.asked.get("framing") == FULL_BODY for prompt in evidence.prompts])
-    if not asked.any():
-        raise Unavailable("no prompt asks for a full body")
+    shown, asked = _shown(evidence), _asked(evidence)
     evidence.require(HEADS)
-    ratios = {letter: _ratios(evidence.arm(letter).parts)[asked] for letter in ("L", "D")}
+    ratios = {
+        "L": np.where(shown, _ratios(evidence.arm("L").parts), np.nan),
+        "D": _ratios(evidence.arm("D").parts)[asked],
+    }
     own = _ratios(evidence.references.features.parts)[_whole(evidence)]
     own = own[~np.isnan(own)]
     if len(own) < FEWEST:
@@ -89,14 +87,33 @@ def head(evidence: Evidence) -> Measured:
         )
     mean, spread = float(own.mean()), max(float(own.std(ddof=1)), LEAST_SPREAD * float(own.mean()))
     z = {letter: (found - mean) / spread for letter, found in ratios.items()}
-    values = np.full(len(asked), np.nan)
-    values[asked] = mean_of_rows(z["L"].T)
     known = ~np.isnan(z["D"])
     base = float(z["D"][known].mean()) if known.any() else None
-    judged = float((~np.isnan(z["L"])).mean())
+    judged = float((~np.isnan(z["L"][shown])).mean())
     return Measured(
-        values, details={"references": mean, "spread": spread, "base": base, "judged": judged}
+        mean_of_rows(z["L"].T),
+        details={"references": mean, "spread": spread, "base": base, "judged": judged},
     )
+
+
+def _asked(evidence: Evidence) -> np.ndarray:
+    """Which prompts [P] ask for a full body."""
+    return np.array([prompt.asked.get(FRAMING) == FULL_BODY for prompt in evidence.prompts])
+
+
+def _shown(evidence: Evidence) -> np.ndarray:
+    """Which of L's pictures [P, S] count as full bodies: those of prompts that ask for one, and
+    where the framing is open those that the tagger sees as one."""
+    asked = _asked(evidence)[:, None] & np.ones(evidence.arm("L").tags.shape[:2], dtype=bool)
+    open_ = np.array([FRAMING not in prompt.asked for prompt in evidence.prompts])[:, None]
+    check, column = evidence.checks.get(FRAMING), evidence.columns.get(FULL_BODY)
+    if column is None or (check is not None and not check.passed):
+        shown = asked
+    else:
+        shown = asked | (open_ & (evidence.arm("L").tags[..., column] >= SEEN))
+    if not shown.any():
+        raise Unavailable("no picture shows a full body, and no prompt asks for one")
+    return shown
 
 
 def _ratios(parts: np.ndarray) -> np.ndarray:
@@ -137,4 +154,4 @@ def _whole(evidence: Evidence) -> np.ndarray:
     """Which references [N] show a full body."""
     assert evidence.references is not None
     tags, column = evidence.references.features.tags, evidence.columns.get(FULL_BODY)
-    return tags[:, column] >= 0.5 if column is not None else np.zeros(len(tags), dtype=bool)
+    return tags[:, column] >= SEEN if column is not None else np.zeros(len(tags), dtype=bool)
