@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
@@ -127,17 +127,20 @@ def parsed(text: str) -> Any:
         raise InputError("recipe", "the text", f"is no TOML ({error})") from error
 
 
-def settings_text(text: str) -> dict[str, dict[str, str]]:
-    """Stage → its settings as TOML values, as the text gives them."""
+def settings_text(
+    text: str, table: Literal["stages", "defaults"] = "stages"
+) -> dict[str, dict[str, str]]:
+    """Stage, or verb for the table "defaults" → its settings as TOML values, as the text gives
+    them."""
     try:
-        stages = tomlkit.parse(text).get("stages")
+        tables = tomlkit.parse(text).get(table)
     except TOMLKitError:
         return {}
-    if not isinstance(stages, dict):
+    if not isinstance(tables, dict):
         return {}
     return {
         name: {key: tomlkit.item(value).as_string() for key, value in rows.items() if key != "do"}
-        for name, rows in stages.items()
+        for name, rows in tables.items()
         if isinstance(rows, dict)
     }
 

@@ -26,11 +26,13 @@ from onmodel.studio.workspace import CharacterFolder
 
 @dataclass(frozen=True)
 class StageForm:
-    """A stage as a form: its settings with their meaning, and the values that the text gives."""
+    """A stage as a form: its settings with their meaning, the values that the text gives, and those
+    that it gives to all stages of the verb."""
 
     stage: DraftStage
     settings: list[Setting]
     values: Mapping[str, str]
+    defaults: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ def view_of(character: CharacterFolder, text: str) -> RecipeView:
         stages = stages_of(read_draft(text, _path(character)), project)
     except InputError as error:
         return RecipeView([], str(error))
-    values = settings_text(text)
+    values, defaults = settings_text(text), settings_text(text, "defaults")
     forms = [
         StageForm(
             stage,
             [row for row in settings_of(stage.verb) if not row.table],
             values.get(stage.name, {}),
+            defaults.get(stage.verb, {}),
         )
         for stage in stages
     ]

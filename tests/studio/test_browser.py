@@ -146,6 +146,10 @@ def test_a_recipe_is_the_same_as_text_and_as_form(opened: Opened) -> None:
     page.fill("details[data-stage=trained] [data-name=epochs]", "1")
     page.keyboard.press("Tab")
     playwright.expect(page.locator("#text")).to_have_value(re.compile(r"epochs = 1\n"))
+    text = page.input_value("#text")
+    page.fill("#text", f"{text}\n[defaults.train]\ncaption_dropout = 0.25\n")
+    field = page.locator("details[data-stage=trained] [data-name=caption_dropout]")
+    playwright.expect(field).to_have_attribute("placeholder", "0.25")
     page.fill("#text", page.input_value("#text").replace("rank = 16", "rank = 999999999"))
     playwright.expect(page.locator("#forms .mistake")).to_contain_text("rank")
     assert opened.faults == []
