@@ -10,13 +10,15 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from onmodel.errors import InputError, SpaceError, StateError, VerifyError
 from onmodel.events import Events, Task
@@ -101,13 +103,15 @@ class Download:
 
 
 class DownloadRecord(StrictTable):
-    """The content of RECORD. `accepted`: when the licence was, UTC in ISO 8601."""
+    """The content of RECORD. `accepted`: when the licence was, UTC in ISO 8601; `fields`: of a
+    recipe's `base`, with their paths in the folder, once all files are there."""
 
     base: str
     licence: str
     licence_link: str | None
     accepted: str
     files: list[dict[str, object]]
+    fields: dict[str, str] = Field(default_factory=dict)
 
 
 def published_bases() -> dict[str, PublishedBase]:
@@ -155,7 +159,7 @@ def download(plan: Download, events: Events) -> dict[str, Path]:
     missing = plan.missing_bytes
     if missing > shutil.disk_usage(_existing(plan.folder)).free:
         raise SpaceError(plan.folder, f"{missing / 1e9:.2f} GB do not fit on the disk")
-    _record(plan, ())
+    _record(plan, (), {})
     fields: dict[str, Path] = {}
     with events.task("download", total=_mib(missing), unit="MiB") as task:
         for one in plan.files:
@@ -163,8 +167,14 @@ def download(plan: Download, events: Events) -> dict[str, Path]:
             path = one.target if plan.into else _pointer(one)
             depth = len(Path(one.name).parts) if one.field in ("folder", "tokenizers") else 0
             fields.setdefault(one.field, path.parents[depth - 1] if depth else path)
-    _record(plan, plan.files)
+    _record(plan, plan.files, fields if plan.into else {})
     return fields
+
+
+def downloaded_rows(folder: Path) -> list[str]:
+    """The rows of `--base` for what `download` wrote into a folder; none before it is whole."""
+    record = _recorded(folder)
+    return [f"{name}={folder / path}" for name, path in record.fields.items()] if record else []
 
 
 def base_line(fields: dict[str, Path]) -> str:
@@ -325,7 +335,7 @@ def _pointer(one: HubFile) -> Path:
         return Path(hf_hub_download(one.repository, one.name, revision=one.revision))
 
 
-def _record(plan: Download, files: Sequence[HubFile]) -> None:
+def _record(plan: Download, files: Sequence[HubFile], fields: Mapping[str, Path]) -> None:
     """Write down what was accepted, when, and what was downloaded."""
     old = _recorded(plan.folder)
     rows = [
@@ -346,5 +356,6 @@ def _record(plan: Download, files: Sequence[HubFile]) -> None:
         "licence_link": plan.licence.licence.link,
         "accepted": old.accepted if old is not None and plan.accepted else now,
         "files": rows or (old.files if old is not None else []),
+        "fields": {name: path.relative_to(plan.folder).as_posix() for name, path in fields.items()},
     }
     write_json(plan.folder / RECORD, table)

@@ -14,7 +14,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from onmodel.errors import BusyError, InputError, OnmodelError, SpaceError
-from onmodel.studio import audits, data, home, mask_jobs, pictures, queue
+from onmodel.studio import audits, bases, data, home, mask_jobs, pictures, queue
+from onmodel.studio.bases import BaseDownloads
 from onmodel.studio.checks import Checks
 from onmodel.studio.dataset_jobs import DatasetJobs
 from onmodel.studio.datasets import Datasets
@@ -28,7 +29,9 @@ from onmodel.studio.workspace import Workspace
 def first_routes() -> list[Route]:
     """Of the pages that a session begins with."""
     return [
-        route for room in (home, queue, data, pictures, mask_jobs, audits) for route in room.ROUTES
+        route
+        for room in (home, bases, queue, data, pictures, mask_jobs, audits)
+        for route in room.ROUTES
     ]
 
 
@@ -101,6 +104,7 @@ def make_app(workspace: Workspace, services: Services, key: Key) -> Gate:
     app.state.datasets = services.datasets
     app.state.checks = Checks()
     app.state.dataset_jobs = DatasetJobs()
+    app.state.base_downloads = BaseDownloads()
     return Gate(app, key)
 
 

@@ -138,13 +138,15 @@ _DO: dict[DatasetWork, Callable[[DatasetRequest, Events], DatasetProgress]] = {
 }
 
 
-def main() -> None:
+def answer(work: Callable[[Events], DatasetProgress]) -> None:
+    """Do the work of this process, and print its progress line by line."""
+
     def send(progress: DatasetProgress) -> None:
         sys.stdout.write(json.dumps(asdict(progress)) + "\n")
         sys.stdout.flush()
 
     try:
-        send(work(REQUEST.validate_json(sys.stdin.read()), Events(ProgressLines(send))))
+        send(work(Events(ProgressLines(send))))
     except BrokenPipeError:  # the studio ended
         sys.exit(1)
     except (OnmodelError, OSError, RuntimeError) as error:
@@ -152,4 +154,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    request = REQUEST.validate_json(sys.stdin.read())
+    answer(lambda events: work(request, events))

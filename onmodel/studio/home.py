@@ -17,6 +17,7 @@ from onmodel.errors import InputError
 from onmodel.families.registry import DEFAULT_FAMILY, FAMILIES
 from onmodel.paths import inside
 from onmodel.starter import StarterSettings, write_starter
+from onmodel.studio.bases import base_rows, offered
 from onmodel.studio.jobs import Jobs, RunJob
 from onmodel.studio.render import character_of, fragment, page, workspace_of
 from onmodel.studio.roots import copy_pictures, folder_of, folders, fullest_folder
@@ -24,6 +25,7 @@ from onmodel.studio.uploads import receive, received
 from onmodel.studio.workspace import CharacterFolder
 from onmodel.toon.base import TOON_BASES
 
+HUB = "hub"  # begins the value of a base that was downloaded
 DEMO = Path(__file__).parents[2] / "recipes" / "demo.toml"  # in a clone, not in a wheel
 
 
@@ -84,6 +86,7 @@ def home(request: Request) -> Response:
         cards=cards(request),
         demo=DEMO.is_file(),
         toons=list(TOON_BASES),
+        here=[base for base in offered(workspace) if base.rows],
         bases=[(row, family) for row in found if row.comfyui for family in FAMILIES],
         sources=[row for row in found if row.pictures],
     )
@@ -139,13 +142,17 @@ async def upload(request: Request) -> Response:
 async def finish(request: Request) -> Response:
     """Write recipe and sheet of a new character: form fields `trigger`, and ids of folders below
     the roots: `source` of pictures that are copied, `base` of a ComfyUI with its family, as
-    `id:family`, or the name of a toon base. Answers where to go."""
+    `id:family`, the name of a toon base, or `hub:name` of a downloaded one. Answers where to go."""
     character, roots = character_of(request), workspace_of(request).roots
     form = await request.form()
     source, base = str(form.get("source", "")), str(form.get("base", ""))
     rows = [base] if base in TOON_BASES else None
-    if base and not rows:
-        id, _, family = base.partition(":")
+    id, _, family = base.partition(":")
+    if id == HUB:
+        rows = base_rows(workspace_of(request), family)
+        if not rows:
+            raise InputError("base", family, "is not downloaded; download it first")
+    elif base and not rows:
         rows = [f"comfyui={folder_of(roots, id, 'base')}", f"family={family or DEFAULT_FAMILY}"]
     if source:
         folder = folder_of(roots, source, "source")
