@@ -105,7 +105,7 @@ def write_starter(folder: Path, settings: StarterSettings, base: Sequence[str] |
     if settings.turbo and toon:
         raise InputError("--turbo", "true", "name the files of the Turbo model with --base")
     repeats = min(MOST_REPEATS, max(1, round(SHOWN_PER_EPOCH / len(found))))
-    tags, count_tag = _design(captions, settings.trigger)
+    tags, count_tag = design_of(captions, settings.trigger)
     folder.mkdir(parents=True, exist_ok=True)
     sheet.write_text(_sheet(settings, tags, count_tag, toon or rows.family), encoding="utf-8")
     heldout = max(0.1, round(HELDOUT / len(found) + 0.005, 2))
@@ -254,7 +254,7 @@ def _head(
     return _table("recipe", rows) + "\n" + _table("recipe.base", paths)
 
 
-def _design(captions: Sequence[Sequence[str]], trigger: str) -> tuple[list[str], str]:
+def design_of(captions: Sequence[Sequence[str]], trigger: str) -> tuple[list[str], str]:
     """Tags that most captions share, which is what the character always looks like, and the tag
     that says how many characters there are."""
     counts: Counter[str] = Counter()

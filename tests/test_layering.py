@@ -29,7 +29,7 @@ RANKS = (
     {"stages", "experiment"},
     {"recipe"},
     {"engine"},
-    {"doctor", "report", "starter"},
+    {"doctor", "report", "sheet_draft", "starter"},
     {"project_check", "judge"},
     {"api"},
     {"studio"},

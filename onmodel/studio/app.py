@@ -40,6 +40,7 @@ def later_routes() -> list[Route]:
     from onmodel.studio import (
         charts,
         compare,
+        design,
         judging,
         merge,
         picks,
@@ -52,7 +53,7 @@ def later_routes() -> list[Route]:
         tradeoff,
     )
 
-    data_rooms = (charts, planner)
+    data_rooms = (charts, design, planner)
     rooms = (run, recipe, compare, judging, picks, results, tradeoff, merge, release, samples)
     return [route for room in (*data_rooms, *rooms) for route in room.ROUTES]
 
