@@ -42,7 +42,8 @@ def traits_of(workshop: Workshop, sheet: Character) -> list[DesignTrait]:
     found = dict.fromkeys([*sheet.tags, *(tag for tag in common if tag not in free)])
     count = max(1, len(captions))
     return [
-        DesignTrait(tag, tag in sheet.tags, sum(tag in row for row in captions) / count) for tag in found
+        DesignTrait(tag, tag in sheet.tags, sum(tag in row for row in captions) / count)
+        for tag in found
     ]
 
 
