@@ -45,7 +45,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenPage]:
 
         def heard(line: "playwright.ConsoleMessage") -> None:
             if line.type == "error" and "htmx:send" not in line.text:  # a reload ends requests
-                faults.append(line.text)
+                faults.append(f"{line.text} {line.location}")
 
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", heard)
