@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -174,7 +175,10 @@ def download(plan: Download, events: Events) -> dict[str, Path]:
 def downloaded_rows(folder: Path) -> list[str]:
     """The rows of `--base` for what `download` wrote into a folder; none before it is whole."""
     record = _recorded(folder)
-    return [f"{name}={folder / path}" for name, path in record.fields.items()] if record else []
+    fields = record.fields if record else {}
+    with suppress(InputError):  # a record that leads out of the folder is none of ours
+        return [f"{name}={inside(folder, path, FIELD)}" for name, path in fields.items()]
+    return []
 
 
 def base_line(fields: dict[str, Path]) -> str:

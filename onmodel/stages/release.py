@@ -183,7 +183,7 @@ def run(inputs: Inputs, settings: Settings, context: Context) -> Artifact:
     source = inputs.model(settings.model)
     measured = _measured(inputs, settings, source)
     evaluation = read_evaluation(measured)
-    model = measured_name(evaluation, source, settings)
+    model = _measured_name(evaluation, source, settings)
     previous = _previous_of(evaluation.names, settings)
     if previous and evaluation.against and previous not in evaluation.against:
         remedy = f"is not in `against` of {settings.evaluation!r}; add it there"
@@ -367,7 +367,7 @@ def _freeze(
     return target, history
 
 
-def measured_name(evaluation: Evaluation, model: Model, settings: Settings) -> str:
+def _measured_name(evaluation: Evaluation, model: Model, settings: Settings) -> str:
     """What the evaluation calls this file, found by its hash. Raises InputError where it was not
     measured."""
     for row in evaluation.models:

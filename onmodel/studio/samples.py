@@ -15,7 +15,7 @@ from onmodel.engine.draft import save_recipe, with_setting
 from onmodel.errors import InputError
 from onmodel.records import Artifact
 from onmodel.stages.base import Inputs
-from onmodel.stages.release import Settings, measured_name
+from onmodel.stages.release import Settings
 from onmodel.studio.compare import ARM, read_once
 from onmodel.studio.plans import planned
 from onmodel.studio.render import character_of, fragment
@@ -87,7 +87,11 @@ def _choices(character: CharacterFolder, settings: Settings) -> Sequence[SampleC
     artifact, stage = _made_by(character, settings.evaluation), settings.model.partition("@")[0]
     evaluation = read_once(artifact.path)
     released = Inputs({stage: _made_by(character, stage)}).model(settings.model)
-    shown = evaluation.model(measured_name(evaluation, released, settings))
+    shown = next((row for row in evaluation.models if row.sha256 == released.sha256), None)
+    if shown is None:
+        raise InputError(
+            "model", released.name, "was not measured as it is now; run the recipe first"
+        )
     pictures, found = shown.pictures.get(ARM, {}), []
     for prompt in evaluation.plan.prompts:
         if files := pictures.get(prompt.id):

@@ -1,6 +1,7 @@
 """Base models from the hub, in the browser, against a local stand-in of the hub. The real
 repositories were not reached."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onmodel.families.published import published_bases
+from onmodel.families.published import RECORD, downloaded_rows, published_bases
 from onmodel.families.registry import licence_rows
 from tests.support.hub import Hub, running
 from tests.support.studio import Answer, Browser, serving
@@ -116,3 +117,17 @@ def _new(browser: Browser, tmp_path: Path) -> str:
     id: str = browser.form("/new", ("name", "momo")).json()["character"]
     write_pictures(tmp_path / "workspace" / "momo" / "pictures", 10)
     return id
+
+
+def test_a_record_that_leads_out_of_its_folder_offers_nothing(tmp_path: Path) -> None:
+    row: dict[str, object] = {
+        "base": "anima",
+        "licence": "x",
+        "licence_link": None,
+        "accepted": "",
+        "files": [],
+    }
+    (tmp_path / RECORD).write_text(json.dumps(row | {"fields": {"vae": "models/vae.safetensors"}}))
+    assert downloaded_rows(tmp_path) == [f"vae={tmp_path / 'models/vae.safetensors'}"]
+    (tmp_path / RECORD).write_text(json.dumps(row | {"fields": {"vae": "../vae.safetensors"}}))
+    assert downloaded_rows(tmp_path) == []

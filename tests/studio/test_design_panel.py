@@ -73,6 +73,7 @@ def test_a_wrong_trait_is_one_line_and_writes_nothing(
     fields = (("tag", tag), ("description", "A cat."))
     answer = browser.form(f"/c/{character.id}/data/design", *fields)
     assert answer.status == 422 and "character.tags" in answer.text
+    assert "/character.toml" not in answer.text
     assert character.sheet.read_bytes() == before
 
 
@@ -89,7 +90,7 @@ def test_a_character_of_the_toon_world_has_no_sheet_here(
     character: CharacterFolder, browser: Browser
 ) -> None:
     character.sheet.unlink()
-    assert "no sheet" in browser.get(f"/c/{character.id}/data/design").text
+    assert "no character.toml" in browser.get(f"/c/{character.id}/data/design").text
     answer = browser.form(f"/c/{character.id}/data/design", ("tag", "cat ears"))
     assert answer.status == 422 and "character: " in answer.text
     assert not character.sheet.exists()
